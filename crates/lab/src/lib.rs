@@ -1,0 +1,44 @@
+//! A network laboratory on one machine, and the measurements made in it.
+//!
+//! Every host is a network namespace with a home directory of its own; hosts hang on links whose delay, loss and cuts
+//! are made by a userspace emulator ([`link`]); the real `handfast` program runs in them as a child process
+//! ([`device`], [`serve`]). What crosses the backbone can be captured ([`capture`]) and searched for secrets
+//! ([`leak`], [`secrets`]). The [`scenario`] module holds what is measured: each scenario is a function that gives a
+//! [`report::Report`], used by the `handfast-lab` program with full counts and by the tests with small ones.
+//!
+//! ```no_run
+//! use handfast_lab::{device::Device, lock::LabLock, serve::ServeNodes, topology::Lab};
+//! # fn main() -> anyhow::Result<()> {
+//! let _lock = LabLock::acquire()?;
+//! let lab = Lab::two_networks(3).build()?;
+//! let dht = ServeNodes::start(&lab.nodes(), None)?;
+//! let mut alice = Device::new(&lab.host("alice")?, "alice")?.bootstrap(dht.bootstrap());
+//! alice.start_daemon()?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What this crate does not do: it reaches no network outside its own namespaces, and it holds no protocol knowledge
+//! beyond what [`secrets`] needs to know which bytes must never be seen.
+//!
+//! It needs root and a few Debian packages; [`skip::reason`] tells what is missing.
+
+pub mod capture;
+pub mod device;
+pub mod files;
+pub mod leak;
+pub mod link;
+pub mod lock;
+pub mod metrics;
+pub mod ns;
+pub mod pcap;
+pub mod process;
+pub mod procfs;
+pub mod report;
+pub mod rng;
+pub mod scenario;
+pub mod secrets;
+pub mod serve;
+pub mod skip;
+pub mod stats;
+pub mod topology;

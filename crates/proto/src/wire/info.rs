@@ -1,0 +1,216 @@
+//! What a device says of itself inside H3 and H4 (section 7): a name, a type, its clock. Signed, never trusted.
+
+use unicode_normalization::UnicodeNormalization as _;
+use unicode_segmentation::UnicodeSegmentation as _;
+
+use crate::time::UnixTime;
+use crate::wire::{Malformed, Reader};
+
+/// Longest encoded info.
+pub const MAX_INFO_LEN: usize = 512;
+/// Longest device name in bytes of UTF-8.
+pub const MAX_NAME_BYTES: usize = 64;
+/// Longest device name in grapheme clusters (what a person sees as characters).
+pub const MAX_NAME_GRAPHEMES: usize = 32;
+
+const NAME: u8 = 1;
+const KIND: u8 = 2;
+const PLATFORM: u8 = 3;
+const VERSION: u8 = 4;
+const CLOCK: u8 = 5;
+const CRITICAL: u8 = 128;
+
+/// A device name that is safe to show: no control, bidirectional or zero-width characters, at most 32 characters and
+/// 64 bytes, not empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceName(String);
+
+impl DeviceName {
+    /// What is left of `text` after removing what must not be shown, cut to the limits; `device` if nothing is left.
+    pub fn clean(text: &str) -> DeviceName {
+        let visible: String = text.nfc().filter(|c| is_showable(*c)).collect();
+        let mut name = String::new();
+        for grapheme in visible.trim().graphemes(true).take(MAX_NAME_GRAPHEMES) {
+            if name.len() + grapheme.len() > MAX_NAME_BYTES {
+                break;
+            }
+            name.push_str(grapheme);
+        }
+        let name = name.trim();
+        DeviceName(if name.is_empty() {
+            "device".to_owned()
+        } else {
+            name.to_owned()
+        })
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for DeviceName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Neither a control, nor a character that reorders, joins or hides its neighbours.
+fn is_showable(c: char) -> bool {
+    let hidden = matches!(c,
+        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
+    !c.is_control() && !hidden
+}
+
+/// What kind of device it is, as far as people care.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceType {
+    /// Anything else, or unknown.
+    Other,
+    /// A desktop or laptop computer.
+    Computer,
+    /// A phone.
+    Phone,
+    /// A tablet.
+    Tablet,
+    /// A machine without a screen.
+    Server,
+}
+
+impl DeviceType {
+    /// The name used in events and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            DeviceType::Other => "other",
+            DeviceType::Computer => "computer",
+            DeviceType::Phone => "phone",
+            DeviceType::Tablet => "tablet",
+            DeviceType::Server => "server",
+        }
+    }
+
+    /// The type with this name; [`DeviceType::Other`] for any other text.
+    pub fn from_name(name: &str) -> DeviceType {
+        [
+            DeviceType::Computer,
+            DeviceType::Phone,
+            DeviceType::Tablet,
+            DeviceType::Server,
+        ]
+        .into_iter()
+        .find(|t| t.name() == name)
+        .unwrap_or(DeviceType::Other)
+    }
+}
+
+/// What one side tells the other about itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The name it claims.
+    pub name: DeviceName,
+    /// The type it claims.
+    pub kind: DeviceType,
+    /// Its wall clock, advice for the presence record (10.4).
+    pub clock: Option<UnixTime>,
+}
+
+impl DeviceInfo {
+    /// The TLVs, ascending.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut put = |kind: u8, value: &[u8]| {
+            out.push(kind);
+            out.push(u8::try_from(value.len()).expect("values are at most 64 bytes"));
+            out.extend_from_slice(value);
+        };
+        put(NAME, self.name.as_str().as_bytes());
+        put(KIND, self.kind.name().as_bytes());
+        if let Some(clock) = self.clock {
+            put(CLOCK, &clock.0.to_be_bytes());
+        }
+        out
+    }
+
+    /// Reads TLVs: ascending types, no duplicates; an unknown critical type (128 and above) is refused, other unknown
+    /// ones are skipped. A name with unsafe characters is cleaned, not refused.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<DeviceInfo, Malformed> {
+        let mut info = DeviceInfo {
+            name: DeviceName::clean(""),
+            kind: DeviceType::Other,
+            clock: None,
+        };
+        let (mut rest, mut last) = (bytes, 0);
+        while let [kind, len, tail @ ..] = rest {
+            let (value, tail) = tail.split_at_checked(usize::from(*len)).ok_or(Malformed)?;
+            if *kind <= last {
+                return Err(Malformed);
+            }
+            match *kind {
+                NAME => {
+                    info.name =
+                        DeviceName::clean(std::str::from_utf8(value).map_err(|_| Malformed)?)
+                }
+                KIND => {
+                    info.kind =
+                        DeviceType::from_name(std::str::from_utf8(value).map_err(|_| Malformed)?)
+                }
+                CLOCK => info.clock = Some(UnixTime(Reader::new(value).u64()?)),
+                PLATFORM | VERSION => {}
+                CRITICAL.. => return Err(Malformed),
+                _ => {}
+            }
+            (last, rest) = (*kind, tail);
+        }
+        if rest.is_empty() {
+            Ok(info)
+        } else {
+            Err(Malformed)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_is_cut_down_to_what_is_safe_to_show() {
+        let cases = [
+            ("alice\u{1b}[31m", "alice[31m"),
+            ("\u{202e}ecila", "ecila"),
+            ("al\u{200b}ice\u{200d}", "alice"),
+            (" \t\n", "device"),
+            ("", "device"),
+            ("Ünïcode 📱", "Ünïcode 📱"),
+        ];
+        for (text, clean) in cases {
+            assert_eq!(DeviceName::clean(text).as_str(), clean);
+        }
+        let long = DeviceName::clean(&"x".repeat(10_000));
+        assert_eq!(long.as_str().len(), 32);
+        assert!(DeviceName::clean(&"漢".repeat(100)).as_str().len() <= MAX_NAME_BYTES);
+    }
+
+    #[test]
+    fn info_survives_and_an_unknown_critical_field_is_refused() {
+        let info = DeviceInfo {
+            name: DeviceName::clean("alice"),
+            kind: DeviceType::Phone,
+            clock: Some(UnixTime(7)),
+        };
+        let bytes = info.to_bytes();
+        assert_eq!(DeviceInfo::from_bytes(&bytes), Ok(info.clone()));
+        let mut extended = bytes.clone();
+        extended.extend_from_slice(&[100, 1, 0]);
+        assert_eq!(DeviceInfo::from_bytes(&extended), Ok(info));
+        let mut critical = bytes.clone();
+        critical.extend_from_slice(&[200, 1, 0]);
+        assert_eq!(DeviceInfo::from_bytes(&critical), Err(Malformed));
+        let twice = [bytes.clone(), bytes].concat();
+        assert_eq!(DeviceInfo::from_bytes(&twice), Err(Malformed));
+        assert_eq!(DeviceInfo::from_bytes(&[1, 5, b'a']), Err(Malformed));
+    }
+}

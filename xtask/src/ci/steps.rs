@@ -1,0 +1,251 @@
+//! The steps of CI: cheap ones first, so that most mistakes are seen within seconds.
+
+use std::fs;
+use std::io::Write;
+
+use anyhow::{Context, Result};
+
+use crate::process::{Tally, run};
+use crate::workspace::Workspace;
+use crate::{deps, models, tidy};
+
+/// How a step that could run has ended.
+pub(super) enum Outcome {
+    /// Nothing is wrong.
+    Passed(Tally),
+    /// Something is, and the step has said what.
+    Failed(Tally),
+    /// A tool is missing; never in CI.
+    Skipped,
+}
+
+/// One check.
+pub(super) struct Step {
+    /// What `cargo xtask ci NAME` calls it.
+    pub(super) name: &'static str,
+    /// What it does, in one line.
+    pub(super) what: &'static str,
+    /// Does it.
+    pub(super) run: fn(&Workspace, &mut dyn Write) -> Result<Outcome>,
+}
+
+/// Every check, in the order in which they run.
+pub(super) const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        what: "every file is formatted",
+        run: |w, out| cargo(w, &["fmt", "--all", "--check"], &[], out),
+    },
+    Step {
+        name: "tidy",
+        what: "layers, purity of proto, leftovers",
+        run: |w, out| Ok(found_nothing(tidy::run(w, out)?)),
+    },
+    Step {
+        name: "deps",
+        what: "licences, bans, duplicates, sources",
+        run: |w, out| Ok(found_nothing(deps::run(w, out)?)),
+    },
+    Step {
+        name: "models",
+        what: "the protocol models give the expected verdicts",
+        run: run_models,
+    },
+    Step {
+        name: "clippy",
+        what: "no warning from the compiler or clippy",
+        run: run_clippy,
+    },
+    Step {
+        name: "docs",
+        what: "no warning from the documentation",
+        run: run_docs,
+    },
+    Step {
+        name: "tests",
+        what: "all tests but the lab's",
+        run: run_tests,
+    },
+    Step {
+        name: "examples",
+        what: "every example runs to its end",
+        run: run_examples,
+    },
+    Step {
+        name: "lab",
+        what: "the real program between network namespaces",
+        run: run_lab,
+    },
+];
+
+/// The package whose tests measure time on a network of their own: they run alone, one after another.
+const LAB: &str = "handfast-lab";
+
+fn found_nothing(ok: bool) -> Outcome {
+    if ok {
+        Outcome::Passed(Tally::default())
+    } else {
+        Outcome::Failed(Tally::default())
+    }
+}
+
+fn cargo(
+    workspace: &Workspace,
+    args: &[&str],
+    set: &[(&str, &str)],
+    out: &mut dyn Write,
+) -> Result<Outcome> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+    let ended = run(&cargo, args, set, workspace.root(), out)?;
+    // A test that is switched off counts as a failure: it proves nothing, and CI skips nothing.
+    let ok = ended.success && ended.tally.skipped == 0;
+    Ok(if ok {
+        Outcome::Passed(ended.tally)
+    } else {
+        Outcome::Failed(ended.tally)
+    })
+}
+
+fn run_models(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
+    Ok(match models::run(workspace, out)? {
+        // The models of tools that are in no registry are skipped everywhere; `models/run.py` says which.
+        models::Verdict::Ran(ended) => {
+            let tally = Tally {
+                skipped: 0,
+                ..ended.tally
+            };
+            if ended.success {
+                Outcome::Passed(tally)
+            } else {
+                Outcome::Failed(tally)
+            }
+        }
+        models::Verdict::Skipped => Outcome::Skipped,
+    })
+}
+
+fn run_clippy(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
+    cargo(
+        workspace,
+        &[
+            "clippy",
+            "--locked",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        &[],
+        out,
+    )
+}
+
+/// (The flags reach only the documentation tool: no dependency is built again for them.)
+fn run_docs(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
+    let args = [
+        "doc",
+        "--locked",
+        "--workspace",
+        "--no-deps",
+        "--document-private-items",
+    ];
+    cargo(workspace, &args, &[("RUSTDOCFLAGS", "-D warnings")], out)
+}
+
+/// The runner is cargo's own on every machine, so that a test that passes here passes there.
+fn run_tests(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
+    cargo(
+        workspace,
+        &[
+            "test",
+            "--locked",
+            "--workspace",
+            "--exclude",
+            LAB,
+            "--no-fail-fast",
+        ],
+        &[],
+        out,
+    )
+}
+
+fn run_lab(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
+    // The program that the lab runs: the workspace's, with the features all of it is tested with.
+    match cargo(
+        workspace,
+        &["build", "--locked", "--workspace", "--bins"],
+        &[],
+        out,
+    )? {
+        Outcome::Passed(_) => {}
+        failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
+    }
+    cargo(
+        workspace,
+        &[
+            "test",
+            "--locked",
+            "-p",
+            LAB,
+            "--no-fail-fast",
+            "--",
+            "--test-threads=1",
+        ],
+        &[],
+        out,
+    )
+}
+
+/// Builds the examples of the library with the features of the whole workspace (`cargo run -p` would build half of the
+/// dependencies once more), then runs each.
+fn run_examples(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
+    match cargo(
+        workspace,
+        &["build", "--locked", "--workspace", "--examples"],
+        &[],
+        out,
+    )? {
+        Outcome::Passed(_) => {}
+        failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
+    }
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace.root().join("target"), Into::into);
+    let mut tally = Tally::default();
+    for name in examples(workspace)? {
+        writeln!(out, "--- {name}")?;
+        let program = target.join("debug/examples").join(&name);
+        let program = program
+            .to_str()
+            .context("the path of the build folder is not UTF-8")?;
+        let success = run(program, &[], &[], workspace.root(), out)?.success;
+        tally.add(Tally {
+            passed: u64::from(success),
+            failed: u64::from(!success),
+            skipped: 0,
+        });
+    }
+    Ok(if tally.failed == 0 {
+        Outcome::Passed(tally)
+    } else {
+        Outcome::Failed(tally)
+    })
+}
+
+/// The names of the library's examples.
+fn examples(workspace: &Workspace) -> Result<Vec<String>> {
+    let dir = workspace.root().join("crates/handfast/examples");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&dir).context("the library has no examples")? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.extend(
+                path.file_stem()
+                    .and_then(|stem| stem.to_str())
+                    .map(str::to_owned),
+            );
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
