@@ -42,7 +42,20 @@ impl Capture {
         let log = file.with_extension("tcpdump");
         let errors = std::fs::File::create(&log)?;
         let mut command = Command::new("tcpdump");
-        command.args(["-i", interface, "-n", "-s", "0", "-U", "--immediate-mode", "-B", BUFFER_KIB, "-Z", "root", "-w"]);
+        command.args([
+            "-i",
+            interface,
+            "-n",
+            "-s",
+            "0",
+            "-U",
+            "--immediate-mode",
+            "-B",
+            BUFFER_KIB,
+            "-Z",
+            "root",
+            "-w",
+        ]);
         command.arg(file).env("PATH", search_path()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
         let child = namespace.enter(|| command.spawn())?.context("starting tcpdump")?;
         let capture = Self { child, file: file.to_owned(), log };

@@ -73,9 +73,8 @@ impl Namespace {
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         let handle = self.handle.as_fd();
         std::thread::scope(|scope| {
-            let inside = scope.spawn(move || {
-                move_into_link_name_space(handle, Some(LinkNameSpaceType::Network)).map(|()| work())
-            });
+            let inside = scope
+                .spawn(move || move_into_link_name_space(handle, Some(LinkNameSpaceType::Network)).map(|()| work()));
             match inside.join() {
                 Ok(result) => result.context("moving into a network namespace"),
                 Err(panic) => std::panic::resume_unwind(panic),

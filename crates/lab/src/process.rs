@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,13 +63,15 @@ pub struct Start<'a> {
     pub args: Vec<String>,
     /// Its whole environment.
     pub env: Vec<(String, String)>,
-    /// What it reads from stdin (which is empty otherwise). At most a pipe's 64 KiB.
+    /// What it reads from stdin before the end of the input, at most a pipe's 64 KiB. With `None` stdin stays open and
+    /// silent, as a terminal at which nobody types.
     pub stdin: Option<&'a str>,
 }
 
 /// A program that runs on a host. Dropping it kills it by its pid.
 pub struct Running {
     child: Child,
+    _open_stdin: Option<ChildStdin>,
     what: String,
     started: Instant,
     lines: Arc<Lines>,
@@ -121,14 +123,14 @@ impl Running {
         let (started, child) = host.namespace().enter(|| (Instant::now(), command.spawn()))?;
         let mut child = child.with_context(|| format!("starting {what}"))?;
         let stdout = child.stdout.take().context("the pipe of stdout was asked for")?;
-        let stdin = child.stdin.take().context("the pipe of stdin was asked for")?;
+        let mut open_stdin = child.stdin.take();
         let lines = Arc::new(Lines::default());
-        let running = Self { child, what, started, lines: Arc::clone(&lines), stderr };
-        std::thread::Builder::new().name("lab-lines".to_owned()).spawn(move || lines.read(stdout))?;
-        if let Some(text) = start.stdin {
+        if let (Some(text), Some(mut stdin)) = (start.stdin, open_stdin.take_if(|_| start.stdin.is_some())) {
             // A program that ends without reading is judged by its exit code.
-            let _ = { stdin }.write_all(text.as_bytes());
+            let _ = stdin.write_all(text.as_bytes());
         }
+        let running = Self { child, _open_stdin: open_stdin, what, started, lines: Arc::clone(&lines), stderr };
+        std::thread::Builder::new().name("lab-lines".to_owned()).spawn(move || lines.read(stdout))?;
         Ok(running)
     }
 

@@ -15,11 +15,8 @@ pub fn reason() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return Some("the lab needs root to make network namespaces".to_owned());
     }
-    let missing: Vec<&str> = PROGRAMS
-        .iter()
-        .filter(|(program, _)| find_program(program).is_none())
-        .map(|(_, package)| *package)
-        .collect();
+    let missing: Vec<&str> =
+        PROGRAMS.iter().filter(|(program, _)| find_program(program).is_none()).map(|(_, package)| *package).collect();
     (!missing.is_empty()).then(|| format!("missing Debian packages: {}", missing.join(" ")))
 }
 

@@ -1,1 +1,49 @@
-//! Work in progress.
+//! The drivers of handfast: one libp2p swarm behind commands and events, a clock, a source of seeds, and the list of
+//! interfaces. It does what it is told and reports what happened; no pairing is decided here.
+//!
+//! ```no_run
+//! use handfast_net::{Clock, Command, Config, NetEvent, Role, Transport as _};
+//! # use handfast_proto::id::JobId;
+//! # async fn run(record: handfast_proto::wire::record::Record) -> Result<(), Box<dyn std::error::Error>> {
+//! let mut network = handfast_net::start(
+//!     Config {
+//!         listen: vec!["/ip4/0.0.0.0/udp/0/quic-v1".parse()?, "/ip4/0.0.0.0/tcp/0".parse()?],
+//!         fallback_to_any_port: true,
+//!         bootstrap: vec!["/dns/node.example/udp/4001/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse()?],
+//!         role: Role::Device,
+//!         transport_seed: handfast_net::entropy::secret()?,
+//!         limits: handfast_proto::records::RecordLimits::DEVICE,
+//!         timing: Default::default(),
+//!     },
+//!     Clock::start(),
+//! )?;
+//! network.send(Command::Put { id: JobId(1), record }).await?;
+//! while let Some(event) = network.next().await {
+//!     if let NetEvent::PutDone { stored_on, .. } = event {
+//!         println!("stored on {stored_on} nodes");
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Dropping the [`Network`] ends it: streams that are being closed get a moment to leave, then every connection is
+//! closed properly, so that peers notice at once.
+//!
+//! What it does not do: it keeps no state on disk, knows nothing about codes, devices or consent, and does not judge
+//! records beyond what any node can check.
+
+mod api;
+mod bootstrap;
+mod clock;
+pub mod entropy;
+mod interfaces;
+mod swarm;
+
+pub use api::{
+    Command, Config, DialFailure, DisconnectCause, Interface, MAX_BOOTSTRAP, NetEvent, NetStatus,
+    NetworkGone, Role, StartError, StreamEnd, StreamFailure, StreamProtocol, Timing, Transport,
+};
+pub use bootstrap::{BadBootstrap, Bootstrap, Host};
+pub use clock::Clock;
+pub use swarm::{MAX_DIAL_ADDRESSES, MAX_LOOKUPS, Network, start, tid_of_seed};

@@ -104,11 +104,7 @@ impl Address {
         if port == 0 {
             return Err(Malformed);
         }
-        Ok(Address {
-            ip,
-            port,
-            transport,
-        })
+        Ok(Address { ip, port, transport })
     }
 }
 
@@ -128,10 +124,7 @@ impl RelayAddress {
     pub fn from_bytes(bytes: &[u8]) -> Result<RelayAddress, Malformed> {
         let mut reader = Reader::new(bytes);
         let relay = Address::read(&mut reader)?;
-        if take_varint(&mut reader)? != P2P
-            || take_varint(&mut reader)? != 38
-            || reader.array()? != PEER_ID_HEAD
-        {
+        if take_varint(&mut reader)? != P2P || take_varint(&mut reader)? != 38 || reader.array()? != PEER_ID_HEAD {
             return Err(Malformed);
         }
         let relay_tid = Tid(reader.array()?);
@@ -180,9 +173,7 @@ impl fmt::Display for Address {
 
 /// Why a multiaddr text is not an [`Address`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "not an address of the form /ip4/ADDRESS/udp/PORT/quic-v1 or /ip4/ADDRESS/tcp/PORT (or /ip6/…): {0}"
-)]
+#[error("not an address of the form /ip4/ADDRESS/udp/PORT/quic-v1 or /ip4/ADDRESS/tcp/PORT (or /ip6/…): {0}")]
 pub struct BadAddress(pub String);
 
 impl FromStr for Address {
@@ -203,11 +194,7 @@ impl FromStr for Address {
             (Some(&"tcp"), None, 4) => Transport::Tcp,
             _ => return Err(bad()),
         };
-        Ok(Address {
-            ip,
-            port,
-            transport,
-        })
+        Ok(Address { ip, port, transport })
     }
 }
 
@@ -267,12 +254,7 @@ fn classify_v6(ip: Ipv6Addr) -> Class {
     let nat64 = s[0] == 0x0064 && s[1] == 0xff9b;
     if ip.is_loopback() {
         Class::Loopback
-    } else if ip.is_unspecified()
-        || ip.is_multicast()
-        || ip.to_ipv4_mapped().is_some()
-        || nat64
-        || ip == metadata
-    {
+    } else if ip.is_unspecified() || ip.is_multicast() || ip.to_ipv4_mapped().is_some() || nat64 || ip == metadata {
         Class::Unusable
     } else if s[0] & 0xffc0 == 0xfe80 {
         Class::LinkLocal
@@ -327,11 +309,7 @@ pub fn for_advert(own: &[Address], loopback: LoopbackPolicy, max: usize) -> Vec<
         };
         (class, a.transport)
     };
-    let mut list: Vec<Address> = own
-        .iter()
-        .copied()
-        .filter(|a| may_dial(a, loopback))
-        .collect();
+    let mut list: Vec<Address> = own.iter().copied().filter(|a| may_dial(a, loopback)).collect();
     list.sort_by_key(rank);
     list.dedup();
     list.truncate(max);
@@ -370,8 +348,8 @@ impl Path {
 
     /// The path of a direct connection to `peer`, given our interfaces.
     pub fn of(peer: IpAddr, interfaces: &[InterfaceAddress]) -> Path {
-        let local = matches!(classify(peer), Class::Loopback | Class::LinkLocal)
-            || interfaces.iter().any(|i| on_link(i, peer));
+        let local =
+            matches!(classify(peer), Class::Loopback | Class::LinkLocal) || interfaces.iter().any(|i| on_link(i, peer));
         if local { Path::Lan } else { Path::Direct }
     }
 }
@@ -441,34 +419,22 @@ mod tests {
 
     #[test]
     fn addresses_survive_text_and_bytes_and_nothing_else_is_taken() {
-        for text in [
-            "/ip4/5.1.7.2/udp/4001/quic-v1",
-            "/ip4/5.1.7.2/tcp/4001",
-            "/ip6/2a0a::7/udp/65535/quic-v1",
-        ] {
+        for text in ["/ip4/5.1.7.2/udp/4001/quic-v1", "/ip4/5.1.7.2/tcp/4001", "/ip6/2a0a::7/udp/65535/quic-v1"] {
             let address: Address = text.parse().expect("an address");
             assert_eq!(address.to_string(), text);
             let bytes = address.to_bytes();
             assert!(bytes.len() <= 48);
             assert_eq!(Address::from_bytes(&bytes), Ok(address));
             for cut in 0..bytes.len() {
-                assert_eq!(
-                    Address::from_bytes(&bytes[..cut]),
-                    Err(Malformed),
-                    "cut at {cut}"
-                );
+                assert_eq!(Address::from_bytes(&bytes[..cut]), Err(Malformed), "cut at {cut}");
             }
             let mut long = bytes;
             long.push(0);
             assert_eq!(Address::from_bytes(&long), Err(Malformed));
         }
-        for text in [
-            "/dns4/a.example/tcp/1",
-            "/ip4/1.2.3.4/udp/1",
-            "/ip4/1.2.3.4",
-            "1.2.3.4:5",
-            "/ip4/1.2.3.4/tcp/70000",
-        ] {
+        for text in
+            ["/dns4/a.example/tcp/1", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4", "1.2.3.4:5", "/ip4/1.2.3.4/tcp/70000"]
+        {
             assert!(text.parse::<Address>().is_err(), "{text}");
         }
     }
@@ -476,14 +442,8 @@ mod tests {
     #[test]
     fn the_multiaddr_bytes_are_those_of_the_multiformats_table() {
         let address: Address = "/ip4/1.2.3.4/udp/4001/quic-v1".parse().expect("an address");
-        assert_eq!(
-            address.to_bytes(),
-            [4, 1, 2, 3, 4, 0x91, 0x02, 0x0f, 0xa1, 0xcd, 0x03]
-        );
-        let relay = RelayAddress {
-            relay: address,
-            relay_tid: Tid([9; 32]),
-        };
+        assert_eq!(address.to_bytes(), [4, 1, 2, 3, 4, 0x91, 0x02, 0x0f, 0xa1, 0xcd, 0x03]);
+        let relay = RelayAddress { relay: address, relay_tid: Tid([9; 32]) };
         let bytes = relay.to_bytes();
         assert!(bytes.len() <= 96);
         assert_eq!(RelayAddress::from_bytes(&bytes), Ok(relay));
@@ -503,27 +463,14 @@ mod tests {
         .iter()
         .map(|t| t.parse().expect("an address"))
         .collect();
-        let listed: Vec<String> = for_advert(&own, LoopbackPolicy::Refuse, 6)
-            .iter()
-            .map(Address::to_string)
-            .collect();
-        assert_eq!(
-            listed,
-            [
-                "/ip4/5.1.1.1/udp/7/quic-v1",
-                "/ip4/5.1.1.1/tcp/7",
-                "/ip4/10.0.0.2/tcp/7"
-            ]
-        );
+        let listed: Vec<String> = for_advert(&own, LoopbackPolicy::Refuse, 6).iter().map(Address::to_string).collect();
+        assert_eq!(listed, ["/ip4/5.1.1.1/udp/7/quic-v1", "/ip4/5.1.1.1/tcp/7", "/ip4/10.0.0.2/tcp/7"]);
         assert_eq!(for_advert(&own, LoopbackPolicy::Allow, 6).len(), 4);
     }
 
     #[test]
     fn the_path_is_lan_only_inside_a_prefix_of_ours() {
-        let interfaces = [InterfaceAddress {
-            ip: ip("192.168.4.7"),
-            prefix_len: 22,
-        }];
+        let interfaces = [InterfaceAddress { ip: ip("192.168.4.7"), prefix_len: 22 }];
         assert_eq!(Path::of(ip("192.168.7.1"), &interfaces), Path::Lan);
         assert_eq!(Path::of(ip("192.168.8.1"), &interfaces), Path::Direct);
         assert_eq!(Path::of(ip("2a0a::1"), &interfaces), Path::Direct);

@@ -47,8 +47,7 @@ pub(crate) fn digest(parts: &[&[u8]]) -> [u8; 32] {
 
 /// `HMAC(key, L(name) ‖ parts…)`, whole. Cut it where the protocol says so.
 pub(crate) fn hmac(key: &Secret<32>, name: &str, parts: &[&[u8]]) -> [u8; 32] {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
     mac.update(&label(name));
     for part in parts {
         mac.update(part);
@@ -72,9 +71,7 @@ impl Kdf {
             info.extend_from_slice(part);
         }
         let mut out = [0; 32];
-        self.0
-            .expand(&info, &mut out)
-            .expect("32 bytes are within HKDF's limit of 255 blocks");
+        self.0.expand(&info, &mut out).expect("32 bytes are within HKDF's limit of 255 blocks");
         Secret::new(out)
     }
 }
@@ -129,10 +126,7 @@ mod tests {
         let salt: Vec<u8> = (0x00..=0x0c).collect();
         let info: Vec<u8> = (0xf0..=0xf9).collect();
         let mut okm = [0; 42];
-        Kdf::extract(&salt, &ikm)
-            .0
-            .expand(&info, &mut okm)
-            .expect("42 bytes");
+        Kdf::extract(&salt, &ikm).0.expand(&info, &mut okm).expect("42 bytes");
         assert_eq!(
             data_encoding::HEXLOWER.encode(&okm),
             "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"

@@ -165,11 +165,7 @@ mod tests {
         let key = Identity::from_seed(Secret::new([1; 32])).public();
         let fingerprint = key.fingerprint().0;
         assert_eq!(fingerprint.len(), 24);
-        assert!(
-            key.id()
-                .0
-                .starts_with(&fingerprint.replace(' ', "").to_ascii_lowercase())
-        );
+        assert!(key.id().0.starts_with(&fingerprint.replace(' ', "").to_ascii_lowercase()));
         assert_eq!(key.id().0.len(), 32);
     }
 }

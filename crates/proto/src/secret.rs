@@ -68,11 +68,7 @@ impl Rng {
 
     /// A number in `0..bound`, for jitter. `bound` 0 gives 0. The slight bias of the remainder does not matter there.
     pub fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 {
-            0
-        } else {
-            self.0.next_u64() % bound
-        }
+        if bound == 0 { 0 } else { self.0.next_u64() % bound }
     }
 }
 

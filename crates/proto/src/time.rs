@@ -57,3 +57,12 @@ impl UnixTime {
         UnixTime(self.0.saturating_add_signed(seconds))
     }
 }
+
+/// The moment an input arrives, on both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic: for every decision.
+    pub time: Time,
+    /// Wall clock: for display and for what a peer is told.
+    pub unix: UnixTime,
+}

@@ -78,6 +78,10 @@ pub(super) const STEPS: &[Step] = &[
     },
 ];
 
+/// Builds the programs that tests and people run. With the examples come the features that the tests bring, so that no
+/// dependency is built in two ways.
+const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--examples"];
+
 /// The package whose tests measure time on a network of their own: they run alone, one after another.
 const LAB: &str = "handfast-lab";
 
@@ -143,13 +147,7 @@ fn run_clippy(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
 
 /// (The flags reach only the documentation tool: no dependency is built again for them.)
 fn run_docs(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    let args = [
-        "doc",
-        "--locked",
-        "--workspace",
-        "--no-deps",
-        "--document-private-items",
-    ];
+    let args = ["doc", "--locked", "--workspace", "--no-deps"];
     cargo(workspace, &args, &[("RUSTDOCFLAGS", "-D warnings")], out)
 }
 
@@ -171,13 +169,7 @@ fn run_tests(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
 }
 
 fn run_lab(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    // The program that the lab runs: the workspace's, with the features all of it is tested with.
-    match cargo(
-        workspace,
-        &["build", "--locked", "--workspace", "--bins"],
-        &[],
-        out,
-    )? {
+    match cargo(workspace, &BUILD, &[], out)? {
         Outcome::Passed(_) => {}
         failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
     }
@@ -197,15 +189,9 @@ fn run_lab(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
     )
 }
 
-/// Builds the examples of the library with the features of the whole workspace (`cargo run -p` would build half of the
-/// dependencies once more), then runs each.
+/// Runs each example of the library. (Not by `cargo run -p`, which would build half of the dependencies once more.)
 fn run_examples(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    match cargo(
-        workspace,
-        &["build", "--locked", "--workspace", "--examples"],
-        &[],
-        out,
-    )? {
+    match cargo(workspace, &BUILD, &[], out)? {
         Outcome::Passed(_) => {}
         failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
     }

@@ -154,8 +154,7 @@ fn open_ports(links: &[Link]) -> Result<Vec<Inlet>> {
 
 fn carry(inlets: &[Inlet], stop: &OwnedFd, seed: u64) {
     let mut wire = Wire::new(inlets, seed);
-    let mut polled: Vec<PollFd<'_>> =
-        inlets.iter().map(|inlet| PollFd::new(&inlet.port, PollFlags::IN)).collect();
+    let mut polled: Vec<PollFd<'_>> = inlets.iter().map(|inlet| PollFd::new(&inlet.port, PollFlags::IN)).collect();
     polled.push(PollFd::new(stop, PollFlags::IN));
     loop {
         let timeout = wire.time_to_next().map(|wait| Timespec {

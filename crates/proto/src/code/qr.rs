@@ -50,8 +50,7 @@ pub enum QrError {
 
 /// Whether `text` claims to be a QR text (any case).
 pub fn has_prefix(text: &str) -> bool {
-    text.get(..PREFIX.len())
-        .is_some_and(|p| p.eq_ignore_ascii_case(PREFIX))
+    text.get(..PREFIX.len()).is_some_and(|p| p.eq_ignore_ascii_case(PREFIX))
 }
 
 impl QrText {
@@ -65,34 +64,20 @@ impl QrText {
         addresses: &[Address],
         loopback: LoopbackPolicy,
     ) -> QrText {
-        let usable: Vec<&Address> = addresses
-            .iter()
-            .filter(|a| a.transport == Transport::Tcp && may_dial(a, loopback))
-            .collect();
+        let usable: Vec<&Address> =
+            addresses.iter().filter(|a| a.transport == Transport::Tcp && may_dial(a, loopback)).collect();
         let port = usable.first().map_or(0, |a| a.port);
         let at_port = || usable.iter().filter(|a| a.port == port).map(|a| a.ip);
-        let mut hints: Vec<IpAddr> = at_port()
-            .filter(IpAddr::is_ipv4)
-            .take(MAX_V4_HINTS)
-            .collect();
+        let mut hints: Vec<IpAddr> = at_port().filter(IpAddr::is_ipv4).take(MAX_V4_HINTS).collect();
         if hints.is_empty() {
             hints = at_port().filter(IpAddr::is_ipv6).take(1).collect();
         }
-        QrText {
-            code,
-            tid,
-            in_dht,
-            on_lan,
-            port,
-            hints,
-        }
+        QrText { code, tid, in_dht, on_lan, port, hints }
     }
 
     /// The text: 94 to 120 characters of the QR alphanumeric set.
     pub fn to_text(&self) -> String {
-        let mut bytes = vec![
-            VERSION << 4 | u8::from(self.in_dht) * FLAG_DHT | u8::from(self.on_lan) * FLAG_LAN,
-        ];
+        let mut bytes = vec![VERSION << 4 | u8::from(self.in_dht) * FLAG_DHT | u8::from(self.on_lan) * FLAG_LAN];
         bytes.extend_from_slice(self.code.entropy().expose());
         bytes.extend_from_slice(&self.tid.0);
         bytes.extend_from_slice(&self.port.to_be_bytes());
@@ -109,21 +94,13 @@ impl QrText {
 
     /// Reads a text in any case. Everything that [`QrText::to_text`] cannot have made is refused.
     pub fn parse(text: &str) -> Result<QrText, QrError> {
-        let body = text
-            .trim()
-            .get(PREFIX.len()..)
-            .ok_or(QrError::Damaged)?
-            .to_ascii_uppercase();
-        let bytes = BASE32_NOPAD
-            .decode(body.as_bytes())
-            .map_err(|_| QrError::Damaged)?;
+        let body = text.trim().get(PREFIX.len()..).ok_or(QrError::Damaged)?.to_ascii_uppercase();
+        let bytes = BASE32_NOPAD.decode(body.as_bytes()).map_err(|_| QrError::Damaged)?;
         let first = *bytes.first().ok_or(QrError::Damaged)?;
         if first >> 4 != VERSION {
             return Err(QrError::Version(first >> 4));
         }
-        let (content, sum) = bytes
-            .split_at_checked(bytes.len().saturating_sub(2))
-            .ok_or(QrError::Damaged)?;
+        let (content, sum) = bytes.split_at_checked(bytes.len().saturating_sub(2)).ok_or(QrError::Damaged)?;
         if first & 0x0f & !(FLAG_DHT | FLAG_LAN) != 0 || sum != checksum(content) {
             return Err(QrError::Damaged);
         }
@@ -135,14 +112,7 @@ impl QrText {
         if self.port == 0 {
             return Vec::new();
         }
-        self.hints
-            .iter()
-            .map(|ip| Address {
-                ip: *ip,
-                port: self.port,
-                transport: Transport::Tcp,
-            })
-            .collect()
+        self.hints.iter().map(|ip| Address { ip: *ip, port: self.port, transport: Transport::Tcp }).collect()
     }
 
     fn read(content: &[u8]) -> Option<QrText> {
@@ -152,10 +122,9 @@ impl QrText {
         let tid = Tid(reader.array().ok()?);
         let port = reader.u16().ok()?;
         let hints: Vec<IpAddr> = match content.len().checked_sub(51)? {
-            n @ (0 | 4 | 8 | 12) => (0..n / 4)
-                .map(|_| reader.array::<4>().map(IpAddr::from))
-                .collect::<Result<_, _>>()
-                .ok()?,
+            n @ (0 | 4 | 8 | 12) => {
+                (0..n / 4).map(|_| reader.array::<4>().map(IpAddr::from)).collect::<Result<_, _>>().ok()?
+            }
             16 => vec![IpAddr::from(reader.array::<16>().ok()?)],
             _ => return None,
         };
@@ -163,14 +132,7 @@ impl QrText {
         if !hints.iter().all(sane) || (port == 0 && !hints.is_empty()) {
             return None;
         }
-        Some(QrText {
-            code,
-            tid,
-            in_dht: flags & FLAG_DHT != 0,
-            on_lan: flags & FLAG_LAN != 0,
-            port,
-            hints,
-        })
+        Some(QrText { code, tid, in_dht: flags & FLAG_DHT != 0, on_lan: flags & FLAG_LAN != 0, port, hints })
     }
 }
 
@@ -190,10 +152,7 @@ mod tests {
             in_dht: true,
             on_lan: false,
             port: if hints.is_empty() { 0 } else { 4001 },
-            hints: hints
-                .iter()
-                .map(|h| h.parse().expect("an address"))
-                .collect(),
+            hints: hints.iter().map(|h| h.parse().expect("an address")).collect(),
         }
     }
 
@@ -210,10 +169,7 @@ mod tests {
             let qr = sample(hints);
             let text = qr.to_text();
             assert_eq!(text.len(), len);
-            assert!(
-                text.chars()
-                    .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ':')
-            );
+            assert!(text.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == ':'));
             assert!(QrText::parse(&text) == Ok(qr.clone()));
             assert!(QrText::parse(&text.to_lowercase()) == Ok(qr));
         }
@@ -228,10 +184,7 @@ mod tests {
             let changed: String = chars.into_iter().collect();
             assert!(QrText::parse(&changed).is_err(), "character {i}");
         }
-        assert!(matches!(
-            QrText::parse(&text[..text.len() - 1]),
-            Err(QrError::Damaged)
-        ));
+        assert!(matches!(QrText::parse(&text[..text.len() - 1]), Err(QrError::Damaged)));
         assert!(QrText::parse(&format!("{text}A")).is_err());
         assert!(QrText::parse("HANDFAST:").is_err());
         assert!(sample(&["169.254.1.1"]).to_text().parse_is_err());

@@ -21,10 +21,7 @@ pub enum WordsError {
     #[error("a code has {WORD_COUNT} words; this text has {0}")]
     Count(usize),
     /// A word that is not in the list.
-    #[error(
-        "word {position}, \"{word}\", is not a word of a code{}",
-        did_you_mean(suggestions)
-    )]
+    #[error("word {position}, \"{word}\", is not a word of a code{}", did_you_mean(suggestions))]
     Unknown {
         /// Which word, counted from 1.
         position: usize,
@@ -34,10 +31,7 @@ pub enum WordsError {
         suggestions: Vec<&'static str>,
     },
     /// All twelve are words of the list, but the checksum says at least one is wrong.
-    #[error(
-        "these are words, but not the twelve of a code: one is wrong or two are swapped{}",
-        maybe(corrections)
-    )]
+    #[error("these are words, but not the twelve of a code: one is wrong or two are swapped{}", maybe(corrections))]
     Checksum {
         /// Single words whose change by one letter would make the checksum right: position (from 1) and word.
         corrections: Vec<(usize, &'static str)>,
@@ -45,21 +39,14 @@ pub enum WordsError {
 }
 
 fn did_you_mean(suggestions: &[&'static str]) -> String {
-    if suggestions.is_empty() {
-        String::new()
-    } else {
-        format!("; did you mean {}?", suggestions.join(", "))
-    }
+    if suggestions.is_empty() { String::new() } else { format!("; did you mean {}?", suggestions.join(", ")) }
 }
 
 fn maybe(corrections: &[(usize, &'static str)]) -> String {
     if corrections.is_empty() {
         return String::new();
     }
-    let list: Vec<String> = corrections
-        .iter()
-        .map(|(p, w)| format!("word {p} \"{w}\""))
-        .collect();
+    let list: Vec<String> = corrections.iter().map(|(p, w)| format!("word {p} \"{w}\"")).collect();
     format!("; perhaps {}", list.join(" or "))
 }
 
@@ -94,21 +81,14 @@ pub fn parse(text: &str) -> Result<Code, WordsError> {
     }
     entropy(&words)
         .map(|e| Code::from_entropy(Secret::new(e)))
-        .ok_or_else(|| WordsError::Checksum {
-            corrections: corrections(&words),
-        })
+        .ok_or_else(|| WordsError::Checksum { corrections: corrections(&words) })
 }
 
 /// The words of the list that start with `prefix` (any case), in order. Empty for an empty prefix.
 pub fn completions(prefix: &str) -> Vec<&'static str> {
     let prefix = prefix.to_lowercase();
     let matches = |word: &&&'static str| !prefix.is_empty() && word.starts_with(&prefix);
-    Language::English
-        .word_list()
-        .iter()
-        .filter(matches)
-        .copied()
-        .collect()
+    Language::English.word_list().iter().filter(matches).copied().collect()
 }
 
 /// The word of the list that `typed` stands for: itself, or the one it is a prefix of four or more letters of.
@@ -132,10 +112,7 @@ pub fn suggest(typed: &str) -> Vec<&'static str> {
         .filter(|(d, _)| *d <= 2)
         .collect();
     near.sort_by_key(|(d, word)| (*d, !word.starts_with(typed.chars().next().unwrap_or(' '))));
-    near.into_iter()
-        .take(MAX_SUGGESTIONS)
-        .map(|(_, word)| word)
-        .collect()
+    near.into_iter().take(MAX_SUGGESTIONS).map(|(_, word)| word).collect()
 }
 
 fn mnemonic(entropy: &[u8; 16]) -> Mnemonic {
@@ -190,8 +167,7 @@ mod tests {
     use super::*;
     use crate::secret::Rng;
 
-    const TEXT: &str =
-        "legal winner thank year wave sausage worth useful legal winner thank yellow";
+    const TEXT: &str = "legal winner thank year wave sausage worth useful legal winner thank yellow";
 
     fn bytes(code: &Code) -> [u8; 16] {
         *code.entropy().expose()
@@ -215,14 +191,8 @@ mod tests {
             let text = match round % 5 {
                 0 => words.join(" "),
                 1 => words.join("\t\n  ").to_uppercase(),
-                2 => words
-                    .map(|w| w.chars().take(4).collect::<String>())
-                    .join(","),
-                3 => words
-                    .iter()
-                    .enumerate()
-                    .map(|(i, w)| format!("{}. {w}\n", i + 1))
-                    .collect(),
+                2 => words.map(|w| w.chars().take(4).collect::<String>()).join(","),
+                3 => words.iter().enumerate().map(|(i, w)| format!("{}. {w}\n", i + 1)).collect(),
                 // Full-width letters are the compatibility forms of the plain ones.
                 _ => words.join(" ").chars().map(full_width).collect(),
             };
@@ -231,60 +201,36 @@ mod tests {
     }
 
     fn full_width(c: char) -> char {
-        char::from_u32(u32::from(c) - 0x61 + 0xff41)
-            .filter(|_| c.is_ascii_lowercase())
-            .unwrap_or(c)
+        char::from_u32(u32::from(c) - 0x61 + 0xff41).filter(|_| c.is_ascii_lowercase()).unwrap_or(c)
     }
 
     #[test]
     fn c9_a_wrong_word_is_named_with_its_position_and_the_nearest_words() {
         let text = TEXT.replace("sausage", "susage");
-        let Err(WordsError::Unknown {
-            position,
-            word,
-            suggestions,
-        }) = parse(&text)
-        else {
+        let Err(WordsError::Unknown { position, word, suggestions }) = parse(&text) else {
             panic!("must be refused");
         };
         assert_eq!((position, word.as_str()), (6, "susage"));
         assert_eq!(suggestions.first(), Some(&"sausage"));
         // Three letters are not enough unless they are a word themselves.
-        assert!(matches!(
-            parse(&TEXT.replace("winner", "win")),
-            Err(WordsError::Checksum { .. })
-        ));
-        assert!(matches!(
-            parse(&TEXT.replace("winner", "wag")),
-            Err(WordsError::Unknown { position: 2, .. })
-        ));
+        assert!(matches!(parse(&TEXT.replace("winner", "win")), Err(WordsError::Checksum { .. })));
+        assert!(matches!(parse(&TEXT.replace("winner", "wag")), Err(WordsError::Unknown { position: 2, .. })));
     }
 
     #[test]
     fn attack_35_counts_checksums_and_emoji_names_are_refused() {
         assert_eq!(parse("").err(), Some(WordsError::Count(0)));
-        assert_eq!(
-            parse(&TEXT[..TEXT.len() - 7]).err(),
-            Some(WordsError::Count(11))
-        );
-        assert_eq!(
-            parse(&format!("{TEXT} zoo")).err(),
-            Some(WordsError::Count(13))
-        );
+        assert_eq!(parse(&TEXT[..TEXT.len() - 7]).err(), Some(WordsError::Count(11)));
+        assert_eq!(parse(&format!("{TEXT} zoo")).err(), Some(WordsError::Count(13)));
         let swapped = TEXT.replace("year wave", "wave year");
         assert!(matches!(parse(&swapped), Err(WordsError::Checksum { .. })));
-        assert!(
-            parse("anchor apple ball balloon banana bell bicycle book butterfly cactus cake camel")
-                .is_err()
-        );
+        assert!(parse("anchor apple ball balloon banana bell bicycle book butterfly cactus cake camel").is_err());
     }
 
     #[test]
     fn a_wrong_checksum_offers_single_letter_corrections_and_applies_none() {
         let text = TEXT.replace("wave", "save");
-        let Err(WordsError::Checksum { corrections }) = parse(&text) else {
-            panic!("must be refused")
-        };
+        let Err(WordsError::Checksum { corrections }) = parse(&text) else { panic!("must be refused") };
         assert!(corrections.len() <= MAX_SUGGESTIONS);
         assert!(corrections.contains(&(5, "wave")), "{corrections:?}");
     }

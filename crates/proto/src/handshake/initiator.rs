@@ -4,8 +4,8 @@ use crate::crypto;
 use crate::handshake::joiner::{P1_MAGIC, expect};
 use crate::handshake::noise::{Noise, Sealed};
 use crate::handshake::{
-    Agreement, Denial, HandshakeError, Mode, Refusal, SigI, SigJ, VERSION, channel_binding,
-    commitment, pad_identity, pair_secret, prologue, read_info, resume_token,
+    Agreement, Denial, HandshakeError, Mode, Refusal, SigI, SigJ, VERSION, channel_binding, commitment, pad_identity,
+    pair_secret, prologue, read_info, resume_token,
 };
 use crate::id::{DeviceKey, Identity, PairingId, Tid};
 use crate::keys::CodeKeys;
@@ -90,14 +90,7 @@ impl P1 {
         let (tag, rnd_j, commitment) = (reader.array()?, reader.array()?, reader.array()?);
         reader.end()?;
         let cb = channel_binding(joiner, own);
-        Ok(P1 {
-            mode,
-            tag,
-            rnd_j,
-            commitment,
-            cb,
-            body: frame.body().to_vec(),
-        })
+        Ok(P1 { mode, tag, rnd_j, commitment, cb, body: frame.body().to_vec() })
     }
 
     /// Whether this P1 was made with the code of `keys`, for this connection.
@@ -106,32 +99,12 @@ impl P1 {
     }
 
     /// Takes H1. An error is one failed proof.
-    pub fn handle(
-        self,
-        keys: &CodeKeys,
-        frame: &Frame,
-        rng: &mut Rng,
-    ) -> Result<ReceivedH1, HandshakeError> {
+    pub fn handle(self, keys: &CodeKeys, frame: &Frame, rng: &mut Rng) -> Result<ReceivedH1, HandshakeError> {
         expect(frame, FrameType::H1)?;
-        let P1 {
-            mode,
-            rnd_j,
-            commitment,
-            cb,
-            body,
-            ..
-        } = self;
+        let P1 { mode, rnd_j, commitment, cb, body, .. } = self;
         let mut noise = Noise::initiator(keys.psk(), &prologue(mode, &cb, &body), rng);
-        let challenge_j = noise
-            .read(frame.body())?
-            .try_into()
-            .map_err(|_| Malformed)?;
-        Ok(ReceivedH1 {
-            noise,
-            challenge_j,
-            rnd_j,
-            commitment,
-        })
+        let challenge_j = noise.read(frame.body())?.try_into().map_err(|_| Malformed)?;
+        Ok(ReceivedH1 { noise, challenge_j, rnd_j, commitment })
     }
 }
 
@@ -146,22 +119,8 @@ impl ReceivedH1 {
     pub fn go_on(mut self, rng: &mut Rng) -> (SentH2, Frame) {
         let challenge_i: [u8; 32] = rng.bytes();
         let frame = self.h2(0, &challenge_i);
-        let Self {
-            noise,
-            challenge_j,
-            rnd_j,
-            commitment,
-        } = self;
-        (
-            SentH2 {
-                sealed: noise.finish(),
-                challenge_j,
-                challenge_i,
-                rnd_j,
-                commitment,
-            },
-            frame,
-        )
+        let Self { noise, challenge_j, rnd_j, commitment } = self;
+        (SentH2 { sealed: noise.finish(), challenge_j, challenge_i, rnd_j, commitment }, frame)
     }
 
     fn h2(&mut self, status: u8, challenge_i: &[u8; 32]) -> Frame {
@@ -200,21 +159,8 @@ impl SentH2 {
             return Err(HandshakeError::Proof);
         }
         let info = DeviceInfo::from_bytes(info_bytes)?;
-        let Self {
-            sealed,
-            challenge_j,
-            challenge_i,
-            ..
-        } = self;
-        Ok(ReceivedH3 {
-            sealed,
-            challenge_j,
-            challenge_i,
-            s_j,
-            peer,
-            info,
-            h3: frame.body().to_vec(),
-        })
+        let Self { sealed, challenge_j, challenge_i, .. } = self;
+        Ok(ReceivedH3 { sealed, challenge_j, challenge_i, s_j, peer, info, h3: frame.body().to_vec() })
     }
 }
 
@@ -241,12 +187,7 @@ impl ReceivedH3 {
     }
 
     /// Agrees: what is to be stored, and the H4 to send once it is.
-    pub fn allow(
-        mut self,
-        identity: &Identity,
-        info: &DeviceInfo,
-        rng: &mut Rng,
-    ) -> (SentH4, Frame, Agreement) {
+    pub fn allow(mut self, identity: &Identity, info: &DeviceInfo, rng: &mut Rng) -> (SentH4, Frame, Agreement) {
         let s_i: Secret<32> = rng.secret();
         let pairing_id = PairingId(rng.bytes());
         let own = identity.public();
@@ -269,30 +210,12 @@ impl ReceivedH3 {
         plain.extend_from_slice(&pairing_id.0);
         plain.extend_from_slice(&signature);
         put_lp(&mut plain, &info);
-        let pair_secret = pair_secret(
-            self.sealed.h(),
-            &self.s_j,
-            &s_i,
-            &self.peer,
-            &own,
-            &pairing_id,
-        );
+        let pair_secret = pair_secret(self.sealed.h(), &self.s_j, &s_i, &self.peer, &own, &pairing_id);
         let body = self.sealed.write(&pad_identity(plain));
         let h4_hash = crypto::digest(&[&body]);
-        let Self {
-            sealed, peer, info, ..
-        } = self;
-        let agreement = Agreement {
-            pairing_id,
-            peer,
-            info,
-            pair_secret,
-        };
-        (
-            SentH4 { sealed, h4_hash },
-            Frame::new(FrameType::H4, body),
-            agreement,
-        )
+        let Self { sealed, peer, info, .. } = self;
+        let agreement = Agreement { pairing_id, peer, info, pair_secret };
+        (SentH4 { sealed, h4_hash }, Frame::new(FrameType::H4, body), agreement)
     }
 }
 
@@ -311,10 +234,7 @@ impl SentH4 {
             0 => Ok(H5::Declined),
             1 => {
                 let h5_hash = crypto::digest(&[frame.body()]);
-                Ok(H5::Stored(Box::new(ReceivedH5 {
-                    sealed: self.sealed,
-                    h5_hash,
-                })))
+                Ok(H5::Stored(Box::new(ReceivedH5 { sealed: self.sealed, h5_hash })))
             }
             _ => Err(HandshakeError::Malformed(Malformed)),
         }

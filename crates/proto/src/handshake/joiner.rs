@@ -4,8 +4,8 @@
 use crate::crypto;
 use crate::handshake::noise::{Noise, Sealed};
 use crate::handshake::{
-    Agreement, Denial, HandshakeError, Mode, Refusal, SigI, SigJ, VERSION, channel_binding,
-    commitment, pad_identity, pair_secret, prologue, read_info, resume_token,
+    Agreement, Denial, HandshakeError, Mode, Refusal, SigI, SigJ, VERSION, channel_binding, commitment, pad_identity,
+    pair_secret, prologue, read_info, resume_token,
 };
 use crate::id::{DeviceKey, Identity, PairingId, Tid};
 use crate::keys::CodeKeys;
@@ -72,13 +72,7 @@ pub struct SentH5 {
 }
 
 /// Starts a handshake on a connection between `own` and `initiator`: the two frames of the first write.
-pub fn start(
-    keys: &CodeKeys,
-    mode: Mode,
-    own: Tid,
-    initiator: Tid,
-    rng: &mut Rng,
-) -> (SentH1, [Frame; 2]) {
+pub fn start(keys: &CodeKeys, mode: Mode, own: Tid, initiator: Tid, rng: &mut Rng) -> (SentH1, [Frame; 2]) {
     let cb = channel_binding(own, initiator);
     let (rnd_j, r_j, challenge_j) = (rng.bytes(), rng.bytes(), rng.bytes());
     let mut p1 = P1_MAGIC.to_vec();
@@ -89,14 +83,7 @@ pub fn start(
     let mut noise = Noise::joiner(keys.psk(), &prologue(mode, &cb, &p1), rng);
     let h1 = noise.write(&challenge_j);
     let frames = [Frame::new(FrameType::P1, p1), Frame::new(FrameType::H1, h1)];
-    (
-        SentH1 {
-            noise,
-            challenge_j,
-            r_j,
-        },
-        frames,
-    )
+    (SentH1 { noise, challenge_j, r_j }, frames)
 }
 
 impl SentH1 {
@@ -109,32 +96,16 @@ impl SentH1 {
         let challenge_i = reader.array()?;
         reader.end()?;
         if status == 0 {
-            let Self {
-                noise,
-                challenge_j,
-                r_j,
-            } = self;
-            return Ok(H2::GoOn(Box::new(ProvedCode {
-                sealed: noise.finish(),
-                challenge_j,
-                challenge_i,
-                r_j,
-            })));
+            let Self { noise, challenge_j, r_j } = self;
+            return Ok(H2::GoOn(Box::new(ProvedCode { sealed: noise.finish(), challenge_j, challenge_i, r_j })));
         }
-        Refusal::from_byte(status)
-            .map(H2::Refused)
-            .ok_or(HandshakeError::Malformed(Malformed))
+        Refusal::from_byte(status).map(H2::Refused).ok_or(HandshakeError::Malformed(Malformed))
     }
 }
 
 impl ProvedCode {
     /// Shows our identity: H3.
-    pub fn send(
-        mut self,
-        identity: &Identity,
-        info: &DeviceInfo,
-        rng: &mut Rng,
-    ) -> (SentH3, Frame) {
+    pub fn send(mut self, identity: &Identity, info: &DeviceInfo, rng: &mut Rng) -> (SentH3, Frame) {
         let s_j: Secret<32> = rng.secret();
         let own = identity.public();
         let info = info.to_bytes();
@@ -154,23 +125,8 @@ impl ProvedCode {
         put_lp(&mut plain, &info);
         let h3 = self.sealed.write(&pad_identity(plain));
         let frame = Frame::new(FrameType::H3, h3.clone());
-        let Self {
-            sealed,
-            challenge_j,
-            challenge_i,
-            ..
-        } = self;
-        (
-            SentH3 {
-                sealed,
-                challenge_j,
-                challenge_i,
-                s_j,
-                own,
-                h3,
-            },
-            frame,
-        )
+        let Self { sealed, challenge_j, challenge_i, .. } = self;
+        (SentH3 { sealed, challenge_j, challenge_i, s_j, own, h3 }, frame)
     }
 }
 
@@ -214,26 +170,10 @@ impl SentH3 {
             return Err(HandshakeError::Proof);
         }
         let info = DeviceInfo::from_bytes(info_bytes)?;
-        let pair_secret = pair_secret(
-            self.sealed.h(),
-            &self.s_j,
-            &s_i,
-            &self.own,
-            &peer,
-            &pairing_id,
-        );
-        let agreement = Agreement {
-            pairing_id,
-            peer,
-            info,
-            pair_secret,
-        };
+        let pair_secret = pair_secret(self.sealed.h(), &self.s_j, &s_i, &self.own, &peer, &pairing_id);
+        let agreement = Agreement { pairing_id, peer, info, pair_secret };
         let h4_hash = crypto::digest(&[frame.body()]);
-        Ok(H4::Offer(Box::new(ReceivedH4 {
-            sealed: self.sealed,
-            agreement,
-            h4_hash,
-        })))
+        Ok(H4::Offer(Box::new(ReceivedH4 { sealed: self.sealed, agreement, h4_hash })))
     }
 }
 
@@ -252,13 +192,7 @@ impl ReceivedH4 {
     pub fn stored(mut self) -> (SentH5, Frame) {
         let body = self.verdict(1);
         let h5_hash = crypto::digest(&[&body]);
-        (
-            SentH5 {
-                sealed: self.sealed,
-                h5_hash,
-            },
-            Frame::new(FrameType::H5, body),
-        )
+        (SentH5 { sealed: self.sealed, h5_hash }, Frame::new(FrameType::H5, body))
     }
 
     /// Says that our person declined: H5(0).
@@ -294,9 +228,5 @@ impl SentH5 {
 
 /// A frame of another type than the state expects.
 pub(super) fn expect(frame: &Frame, kind: FrameType) -> Result<(), Malformed> {
-    if frame.kind() == kind {
-        Ok(())
-    } else {
-        Err(Malformed)
-    }
+    if frame.kind() == kind { Ok(()) } else { Err(Malformed) }
 }

@@ -74,15 +74,9 @@ impl Refusal {
     }
 
     fn from_byte(byte: u8) -> Option<Refusal> {
-        [
-            Refusal::Expired,
-            Refusal::Used,
-            Refusal::Cancelled,
-            Refusal::Busy,
-            Refusal::Burned,
-        ]
-        .into_iter()
-        .find(|r| r.byte() == byte)
+        [Refusal::Expired, Refusal::Used, Refusal::Cancelled, Refusal::Busy, Refusal::Burned]
+            .into_iter()
+            .find(|r| r.byte() == byte)
     }
 }
 
@@ -110,14 +104,7 @@ impl Denial {
     }
 
     fn from_byte(byte: u8) -> Option<Denial> {
-        [
-            Denial::Denied,
-            Denial::Failed,
-            Denial::Unanswered,
-            Denial::Cancelled,
-        ]
-        .into_iter()
-        .find(|d| d.byte() == byte)
+        [Denial::Denied, Denial::Failed, Denial::Unanswered, Denial::Cancelled].into_iter().find(|d| d.byte() == byte)
     }
 }
 
@@ -197,14 +184,7 @@ struct SigJ<'a> {
 impl SigJ<'_> {
     fn with<T>(&self, f: impl FnOnce(&[&[u8]]) -> T) -> T {
         let info = crypto::digest(&[self.info]);
-        f(&[
-            self.h,
-            self.challenge_i,
-            self.challenge_j,
-            &crypto::lp(&self.dik_j.0),
-            &info,
-            self.s_j.expose(),
-        ])
+        f(&[self.h, self.challenge_i, self.challenge_j, &crypto::lp(&self.dik_j.0), &info, self.s_j.expose()])
     }
 }
 

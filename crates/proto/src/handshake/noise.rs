@@ -27,62 +27,38 @@ pub(super) struct Sealed {
 impl Noise {
     /// The side that sends first: the joiner.
     pub(super) fn joiner(psk: &Secret<32>, prologue: &[u8], rng: &mut Rng) -> Noise {
-        Noise(
-            builder(psk, prologue, rng)
-                .build_initiator()
-                .expect("NNpsk0 needs no key but the psk"),
-        )
+        Noise(builder(psk, prologue, rng).build_initiator().expect("NNpsk0 needs no key but the psk"))
     }
 
     /// The side that answers: the initiator of the pairing.
     pub(super) fn initiator(psk: &Secret<32>, prologue: &[u8], rng: &mut Rng) -> Noise {
-        Noise(
-            builder(psk, prologue, rng)
-                .build_responder()
-                .expect("NNpsk0 needs no key but the psk"),
-        )
+        Noise(builder(psk, prologue, rng).build_responder().expect("NNpsk0 needs no key but the psk"))
     }
 
     /// The next handshake message around `payload`.
     pub(super) fn write(&mut self, payload: &[u8]) -> Vec<u8> {
         let mut out = vec![0; 32 + payload.len() + TAG_LEN];
-        let n = self
-            .0
-            .write_message(payload, &mut out)
-            .expect("it is our turn and the buffer fits");
+        let n = self.0.write_message(payload, &mut out).expect("it is our turn and the buffer fits");
         out.truncate(n);
         out
     }
 
     /// Reads the peer's handshake message: its payload. A low-order ephemeral key is refused before it is used.
     pub(super) fn read(&mut self, message: &[u8]) -> Result<Vec<u8>, HandshakeError> {
-        let e: [u8; 32] = message
-            .get(..32)
-            .and_then(|e| e.try_into().ok())
-            .ok_or(HandshakeError::Proof)?;
+        let e: [u8; 32] = message.get(..32).and_then(|e| e.try_into().ok()).ok_or(HandshakeError::Proof)?;
         if is_low_order(e) {
             return Err(HandshakeError::Proof);
         }
         let mut out = vec![0; message.len()];
-        let n = self
-            .0
-            .read_message(message, &mut out)
-            .map_err(|_| HandshakeError::Proof)?;
+        let n = self.0.read_message(message, &mut out).map_err(|_| HandshakeError::Proof)?;
         out.truncate(n);
         Ok(out)
     }
 
     /// After both messages: the direction keys.
     pub(super) fn finish(self) -> Sealed {
-        let h = self
-            .0
-            .get_handshake_hash()
-            .try_into()
-            .expect("SHA-256 gives 32 bytes");
-        let state = self
-            .0
-            .into_transport_mode()
-            .expect("both messages have passed");
+        let h = self.0.get_handshake_hash().try_into().expect("SHA-256 gives 32 bytes");
+        let state = self.0.into_transport_mode().expect("both messages have passed");
         Sealed { state, h }
     }
 }
@@ -96,10 +72,7 @@ impl Sealed {
     /// Encrypts the next frame body of ours.
     pub(super) fn write(&mut self, plain: &[u8]) -> Vec<u8> {
         let mut out = vec![0; plain.len() + TAG_LEN];
-        let n = self
-            .state
-            .write_message(plain, &mut out)
-            .expect("bodies are far below Noise's limit");
+        let n = self.state.write_message(plain, &mut out).expect("bodies are far below Noise's limit");
         out.truncate(n);
         out
     }
@@ -107,10 +80,7 @@ impl Sealed {
     /// Decrypts the peer's next frame body.
     pub(super) fn read(&mut self, body: &[u8]) -> Result<Vec<u8>, HandshakeError> {
         let mut out = vec![0; body.len()];
-        let n = self
-            .state
-            .read_message(body, &mut out)
-            .map_err(|_| HandshakeError::Proof)?;
+        let n = self.state.read_message(body, &mut out).map_err(|_| HandshakeError::Proof)?;
         out.truncate(n);
         Ok(out)
     }
@@ -180,11 +150,7 @@ mod tests {
             "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
         ];
         for hex in list {
-            let point = data_encoding::HEXLOWER
-                .decode(hex.as_bytes())
-                .expect("hex")
-                .try_into()
-                .expect("32 bytes");
+            let point = data_encoding::HEXLOWER.decode(hex.as_bytes()).expect("hex").try_into().expect("32 bytes");
             assert!(is_low_order(point), "{hex}");
         }
         let mut base = [0; 32];

@@ -26,11 +26,7 @@ fn identity(n: u8) -> Identity {
 }
 
 fn info(name: &str) -> DeviceInfo {
-    DeviceInfo {
-        name: DeviceName::clean(name),
-        kind: DeviceType::Computer,
-        clock: None,
-    }
+    DeviceInfo { name: DeviceName::clean(name), kind: DeviceType::Computer, clock: None }
 }
 
 /// How far a run got, with what each side would store.
@@ -61,9 +57,7 @@ fn run_with(
         if !p1.is_for(initiator_keys) {
             return Err(HandshakeError::Proof);
         }
-        let (sent_h2, h2) = p1
-            .handle(initiator_keys, &tamper(h1), &mut ri)?
-            .go_on(&mut ri);
+        let (sent_h2, h2) = p1.handle(initiator_keys, &tamper(h1), &mut ri)?.go_on(&mut ri);
         let H2::GoOn(proved) = sent_h1.handle(&tamper(h2))? else {
             return Err(HandshakeError::Proof);
         };
@@ -91,10 +85,7 @@ fn run_with(
 fn b16_b21_both_sides_end_with_the_same_secret_and_each_others_identity() {
     let run = run(&mut |f| f);
     assert!(run.complete);
-    let (j, i) = (
-        run.joiner.expect("joiner"),
-        run.initiator.expect("initiator"),
-    );
+    let (j, i) = (run.joiner.expect("joiner"), run.initiator.expect("initiator"));
     assert!(j.pair_secret == i.pair_secret);
     assert_eq!(j.pairing_id, i.pairing_id);
     assert_eq!(j.peer, identity(12).public());
@@ -126,10 +117,7 @@ fn attack_6_a_flipped_bit_in_any_byte_of_any_frame_ends_the_run() {
             });
             assert!(!run.complete, "{kind:?} byte {position}");
             if kind < FrameType::H4 {
-                assert!(
-                    run.joiner.is_none() && run.initiator.is_none(),
-                    "{kind:?} byte {position}"
-                );
+                assert!(run.joiner.is_none() && run.initiator.is_none(), "{kind:?} byte {position}");
             }
         }
     }
@@ -182,18 +170,9 @@ fn attack_36_a_version_list_without_ours_or_another_mode_is_refused() {
         body[at] = value;
         Frame::new(FrameType::P1, body)
     };
-    assert!(
-        P1::parse(&change(5, 2), TID_J, TID_I).is_err(),
-        "version 2 only"
-    );
-    assert!(
-        P1::parse(&change(4, 9), TID_J, TID_I).is_err(),
-        "nine versions"
-    );
-    assert!(
-        P1::parse(&change(13, 3), TID_J, TID_I).is_err(),
-        "unknown mode"
-    );
+    assert!(P1::parse(&change(5, 2), TID_J, TID_I).is_err(), "version 2 only");
+    assert!(P1::parse(&change(4, 9), TID_J, TID_I).is_err(), "nine versions");
+    assert!(P1::parse(&change(13, 3), TID_J, TID_I).is_err(), "unknown mode");
     // Words turned into QR on the way: the tag still fits, the prologue does not.
     let rewritten = P1::parse(&change(13, 1), TID_J, TID_I).expect("layout");
     assert!(rewritten.handle(&keys, &h1, &mut rng(2)).is_err());
@@ -202,19 +181,10 @@ fn attack_36_a_version_list_without_ours_or_another_mode_is_refused() {
 #[test]
 fn a_refusal_reaches_only_who_proved_the_code() {
     let keys = keys(5);
-    for refusal in [
-        Refusal::Expired,
-        Refusal::Used,
-        Refusal::Cancelled,
-        Refusal::Busy,
-        Refusal::Burned,
-    ] {
+    for refusal in [Refusal::Expired, Refusal::Used, Refusal::Cancelled, Refusal::Busy, Refusal::Burned] {
         let (sent_h1, [p1, h1]) = joiner::start(&keys, Mode::Words, TID_J, TID_I, &mut rng(1));
         let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
-        let h2 = p1
-            .handle(&keys, &h1, &mut rng(2))
-            .expect("proof")
-            .refuse(refusal, &mut rng(3));
+        let h2 = p1.handle(&keys, &h1, &mut rng(2)).expect("proof").refuse(refusal, &mut rng(3));
         match sent_h1.handle(&h2).expect("proof") {
             H2::Refused(said) => assert_eq!(said, refusal),
             H2::GoOn(_) => panic!("refused"),

@@ -72,13 +72,7 @@ pub struct Advert {
 impl Advert {
     /// An advert that says the code is over.
     pub fn tombstone(state: AdvertState) -> Advert {
-        Advert {
-            state,
-            not_after: UnixTime(0),
-            tid: Tid([0; 32]),
-            addresses: Vec::new(),
-            relays: Vec::new(),
-        }
+        Advert { state, not_after: UnixTime(0), tid: Tid([0; 32]), addresses: Vec::new(), relays: Vec::new() }
     }
 
     /// The layout of section 5 without the zero padding, with `rnd` as its random field.
@@ -123,30 +117,15 @@ impl Advert {
             }
         }
         reader.array::<16>()?;
-        let advert = Advert {
-            state,
-            not_after,
-            tid,
-            addresses,
-            relays,
-        };
-        let empty =
-            advert.tid == Tid([0; 32]) && advert.addresses.is_empty() && advert.relays.is_empty();
+        let advert = Advert { state, not_after, tid, addresses, relays };
+        let empty = advert.tid == Tid([0; 32]) && advert.addresses.is_empty() && advert.relays.is_empty();
         match state {
             AdvertState::Open if advert.tid == Tid([0; 32]) => Err(Malformed),
             AdvertState::Open => Ok(advert),
-            AdvertState::Used
-            | AdvertState::Expired
-            | AdvertState::Cancelled
-            | AdvertState::Burned
-                if empty =>
-            {
+            AdvertState::Used | AdvertState::Expired | AdvertState::Cancelled | AdvertState::Burned if empty => {
                 Ok(advert)
             }
-            AdvertState::Used
-            | AdvertState::Expired
-            | AdvertState::Cancelled
-            | AdvertState::Burned => Err(Malformed),
+            AdvertState::Used | AdvertState::Expired | AdvertState::Cancelled | AdvertState::Burned => Err(Malformed),
         }
     }
 }

@@ -116,21 +116,14 @@ impl Frame {
         if body.len() != kind.body_len() {
             return Err(Malformed);
         }
-        Ok(Frame {
-            kind,
-            body: body.to_vec(),
-        })
+        Ok(Frame { kind, body: body.to_vec() })
     }
 
     /// The length of the rest that a length field announces, if it is one this protocol can have: a driver need not
     /// allocate before it knows.
     pub fn rest_len(field: [u8; 2]) -> Result<usize, Malformed> {
         let len = usize::from(u16::from_be_bytes(field));
-        if len == 0 || len > MAX_FRAME_LEN {
-            Err(Malformed)
-        } else {
-            Ok(len)
-        }
+        if len == 0 || len > MAX_FRAME_LEN { Err(Malformed) } else { Ok(len) }
     }
 }
 

@@ -37,11 +37,7 @@ impl DeviceName {
             name.push_str(grapheme);
         }
         let name = name.trim();
-        DeviceName(if name.is_empty() {
-            "device".to_owned()
-        } else {
-            name.to_owned()
-        })
+        DeviceName(if name.is_empty() { "device".to_owned() } else { name.to_owned() })
     }
 
     /// The name.
@@ -94,15 +90,10 @@ impl DeviceType {
 
     /// The type with this name; [`DeviceType::Other`] for any other text.
     pub fn from_name(name: &str) -> DeviceType {
-        [
-            DeviceType::Computer,
-            DeviceType::Phone,
-            DeviceType::Tablet,
-            DeviceType::Server,
-        ]
-        .into_iter()
-        .find(|t| t.name() == name)
-        .unwrap_or(DeviceType::Other)
+        [DeviceType::Computer, DeviceType::Phone, DeviceType::Tablet, DeviceType::Server]
+            .into_iter()
+            .find(|t| t.name() == name)
+            .unwrap_or(DeviceType::Other)
     }
 }
 
@@ -137,11 +128,7 @@ impl DeviceInfo {
     /// Reads TLVs: ascending types, no duplicates; an unknown critical type (128 and above) is refused, other unknown
     /// ones are skipped. A name with unsafe characters is cleaned, not refused.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<DeviceInfo, Malformed> {
-        let mut info = DeviceInfo {
-            name: DeviceName::clean(""),
-            kind: DeviceType::Other,
-            clock: None,
-        };
+        let mut info = DeviceInfo { name: DeviceName::clean(""), kind: DeviceType::Other, clock: None };
         let (mut rest, mut last) = (bytes, 0);
         while let [kind, len, tail @ ..] = rest {
             let (value, tail) = tail.split_at_checked(usize::from(*len)).ok_or(Malformed)?;
@@ -149,14 +136,8 @@ impl DeviceInfo {
                 return Err(Malformed);
             }
             match *kind {
-                NAME => {
-                    info.name =
-                        DeviceName::clean(std::str::from_utf8(value).map_err(|_| Malformed)?)
-                }
-                KIND => {
-                    info.kind =
-                        DeviceType::from_name(std::str::from_utf8(value).map_err(|_| Malformed)?)
-                }
+                NAME => info.name = DeviceName::clean(std::str::from_utf8(value).map_err(|_| Malformed)?),
+                KIND => info.kind = DeviceType::from_name(std::str::from_utf8(value).map_err(|_| Malformed)?),
                 CLOCK => info.clock = Some(UnixTime(Reader::new(value).u64()?)),
                 PLATFORM | VERSION => {}
                 CRITICAL.. => return Err(Malformed),
@@ -164,11 +145,7 @@ impl DeviceInfo {
             }
             (last, rest) = (*kind, tail);
         }
-        if rest.is_empty() {
-            Ok(info)
-        } else {
-            Err(Malformed)
-        }
+        if rest.is_empty() { Ok(info) } else { Err(Malformed) }
     }
 }
 
@@ -196,11 +173,7 @@ mod tests {
 
     #[test]
     fn info_survives_and_an_unknown_critical_field_is_refused() {
-        let info = DeviceInfo {
-            name: DeviceName::clean("alice"),
-            kind: DeviceType::Phone,
-            clock: Some(UnixTime(7)),
-        };
+        let info = DeviceInfo { name: DeviceName::clean("alice"), kind: DeviceType::Phone, clock: Some(UnixTime(7)) };
         let bytes = info.to_bytes();
         assert_eq!(DeviceInfo::from_bytes(&bytes), Ok(info.clone()));
         let mut extended = bytes.clone();

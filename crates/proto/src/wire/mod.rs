@@ -55,20 +55,12 @@ impl<'a> Reader<'a> {
 
     /// The rest must be zero padding.
     pub(crate) fn zeros(self) -> Result<(), Malformed> {
-        if self.0.iter().all(|b| *b == 0) {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.0.iter().all(|b| *b == 0) { Ok(()) } else { Err(Malformed) }
     }
 
     /// Nothing may be left.
     pub(crate) fn end(self) -> Result<(), Malformed> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Malformed)
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
 }
 

@@ -49,26 +49,10 @@ impl Record {
         }
         let signature = reader.array::<64>()?;
         let sealed = &bytes[HEAD_LEN..];
-        if !crypto::verify(
-            &pk,
-            "rec",
-            &[
-                &topic.0,
-                &pk,
-                &seq.to_be_bytes(),
-                &ttl.to_be_bytes(),
-                sealed,
-            ],
-            &signature,
-        ) {
+        if !crypto::verify(&pk, "rec", &[&topic.0, &pk, &seq.to_be_bytes(), &ttl.to_be_bytes(), sealed], &signature) {
             return Err(Malformed);
         }
-        Ok(Record {
-            bytes: Box::new(bytes),
-            topic,
-            seq,
-            ttl,
-        })
+        Ok(Record { bytes: Box::new(bytes), topic, seq, ttl })
     }
 
     /// The 784 bytes.
@@ -94,11 +78,7 @@ impl Record {
 
 impl std::fmt::Debug for Record {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "Record {{ topic: {:?}, seq: {}, ttl: {} }}",
-            self.topic, self.seq, self.ttl
-        )
+        write!(f, "Record {{ topic: {:?}, seq: {}, ttl: {} }}", self.topic, self.seq, self.ttl)
     }
 }
 
@@ -133,31 +113,18 @@ impl RecordKeys {
         let aad = seal_aad(&self.topic, &pk, seq, ttl);
         let sealed = self
             .cipher()
-            .encrypt(
-                &XNonce::from(nonce),
-                Payload {
-                    msg: &padded,
-                    aad: &aad,
-                },
-            )
+            .encrypt(&XNonce::from(nonce), Payload { msg: &padded, aad: &aad })
             .expect("638 bytes are within the cipher's limit");
         let mut body = nonce.to_vec();
         body.extend_from_slice(&sealed);
         let (seq_be, ttl_be) = (seq.to_be_bytes(), ttl.to_be_bytes());
-        let signature = self
-            .sign
-            .sign("rec", &[&self.topic.0, &pk, &seq_be, &ttl_be, &body]);
+        let signature = self.sign.sign("rec", &[&self.topic.0, &pk, &seq_be, &ttl_be, &body]);
         let mut bytes = Vec::with_capacity(RECORD_LEN);
         for part in [&pk[..], &seq_be, &ttl_be, &signature, &body] {
             bytes.extend_from_slice(part);
         }
         let bytes: [u8; RECORD_LEN] = bytes.try_into().expect("the parts add up to 784 bytes");
-        Record {
-            bytes: Box::new(bytes),
-            topic: self.topic,
-            seq,
-            ttl,
-        }
+        Record { bytes: Box::new(bytes), topic: self.topic, seq, ttl }
     }
 
     /// Opens a record made under these keys: the padded plaintext. A record of another topic or key is [`Malformed`].
@@ -165,19 +132,11 @@ impl RecordKeys {
         if record.topic != self.topic {
             return Err(Malformed);
         }
-        let nonce: [u8; 24] = record.bytes[HEAD_LEN..HEAD_LEN + 24]
-            .try_into()
-            .map_err(|_| Malformed)?;
+        let nonce: [u8; 24] = record.bytes[HEAD_LEN..HEAD_LEN + 24].try_into().map_err(|_| Malformed)?;
         let aad = seal_aad(&self.topic, &self.sign.public(), record.seq, record.ttl);
         let plain = self
             .cipher()
-            .decrypt(
-                &XNonce::from(nonce),
-                Payload {
-                    msg: &record.bytes[HEAD_LEN + 24..],
-                    aad: &aad,
-                },
-            )
+            .decrypt(&XNonce::from(nonce), Payload { msg: &record.bytes[HEAD_LEN + 24..], aad: &aad })
             .map_err(|_| Malformed)?;
         plain.try_into().map_err(|_| Malformed)
     }

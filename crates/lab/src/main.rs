@@ -1,0 +1,131 @@
+//! `handfast-lab`: measures the real program in the lab, one scenario a command.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::{Parser, Subcommand};
+use handfast_lab::lock::LabLock;
+use handfast_lab::report::Report;
+use handfast_lab::scenario::{Options, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart};
+use handfast_lab::skip;
+
+/// Measures handfast between network namespaces on this machine. Needs root.
+///
+/// Ends with 0 when everything that must hold holds, with 1 when something does not.
+#[derive(Parser)]
+#[command(
+    name = "handfast-lab",
+    after_help = "Example:\n  cargo build --release && target/release/handfast-lab pairings --runs 50"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// DHT nodes.
+    #[arg(long, default_value_t = 20, global = true)]
+    nodes: usize,
+    /// Seed of everything that is drawn: lost frames, killed nodes, kill moments.
+    #[arg(long, default_value_t = 1, global = true)]
+    seed: u64,
+    /// Milliseconds between the words appearing on one device and their being entered on the other.
+    #[arg(long, default_value_t = 1000, global = true)]
+    gap_ms: u64,
+    /// Report times, but do not judge them (for debug builds and busy machines).
+    #[arg(long, global = true)]
+    no_limits: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Pairings by words with running daemons: phases, median, p95.
+    Pairings {
+        /// How many.
+        #[arg(long, default_value_t = 50)]
+        runs: usize,
+    },
+    /// Pairings by two plain commands without daemons.
+    Cold {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// Pairings while half of the DHT is killed.
+    DhtLoss {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// Ping after both restarted, a day later, and with clocks a day apart.
+    Restart {
+        /// How often each case.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// Secrets in capture, logs, stores, outputs and process list of a whole run at trace level.
+    Leaks,
+    /// Every failure with its exit code and time, then many in a row without growth.
+    Failures {
+        /// Failures in a row.
+        #[arg(long, default_value_t = 1000)]
+        runs: usize,
+    },
+    /// Many joiners race for one code.
+    Race {
+        /// How many.
+        #[arg(long, default_value_t = 20)]
+        joiners: usize,
+    },
+    /// kill -9 of either side at random moments.
+    Kill9 {
+        /// How many.
+        #[arg(long, default_value_t = 200)]
+        moments: usize,
+    },
+    /// Size, start time, memory and idle processor use.
+    Footprint {
+        /// How often the start is timed.
+        #[arg(long, default_value_t = 10)]
+        runs: usize,
+    },
+}
+
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::parse();
+    if let Some(reason) = skip::reason() {
+        bail!("{reason}");
+    }
+    let _lock = LabLock::acquire()?;
+    let report = measure(&arguments)?;
+    let mut out = std::io::stdout().lock();
+    if arguments.json {
+        writeln!(out, "{}", report.to_json())?;
+    } else {
+        report.write(&mut out)?;
+    }
+    Ok(if report.holds() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn measure(arguments: &Arguments) -> Result<Report> {
+    let options = |runs| Options {
+        nodes: arguments.nodes,
+        runs,
+        seed: arguments.seed,
+        gap: Duration::from_millis(arguments.gap_ms),
+        limits: !arguments.no_limits,
+    };
+    match arguments.command {
+        Command::Pairings { runs } => pairings::run(&options(runs)),
+        Command::Cold { runs } => cold::run(&options(runs)),
+        Command::DhtLoss { runs } => dht_loss::run(&options(runs)),
+        Command::Restart { runs } => restart::run(&options(runs)),
+        Command::Leaks => leaks::run(&options(1)),
+        Command::Failures { runs } => failures::run(&options(runs)),
+        Command::Race { joiners } => race::run(&options(joiners)),
+        Command::Kill9 { moments } => kill9::run(&options(moments)),
+        Command::Footprint { runs } => footprint::run(&options(runs)),
+    }
+}

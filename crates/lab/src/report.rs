@@ -1,0 +1,159 @@
+//! What a scenario found: a table, checks with a verdict, and the same as JSON.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::stats::Summary;
+use crate::topology::ACCESS_DELAY;
+
+/// A round trip between two hosts of the lab, in which the medians are counted as well.
+const ROUND_TRIP: Duration = ACCESS_DELAY.saturating_mul(4);
+
+/// The result of a scenario.
+#[derive(Default)]
+pub struct Report {
+    title: String,
+    columns: Vec<String>,
+    rows: Vec<Vec<String>>,
+    checks: Vec<Check>,
+    data: Map<String, Value>,
+}
+
+/// Something that must hold.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    /// What must hold.
+    pub what: String,
+    /// Does it?
+    pub holds: bool,
+    /// What was seen.
+    pub seen: String,
+}
+
+impl Report {
+    /// An empty report with a table of these columns.
+    #[must_use]
+    pub fn new(title: &str, columns: &[&str]) -> Self {
+        Self {
+            title: title.to_owned(),
+            columns: columns.iter().map(|column| (*column).to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Adds a row of the table.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// Adds something that must hold, and what was seen.
+    pub fn check(&mut self, what: &str, holds: bool, seen: impl Into<String>) {
+        self.checks.push(Check { what: what.to_owned(), holds, seen: seen.into() });
+    }
+
+    /// Adds a fact to the JSON form.
+    pub fn fact(&mut self, name: &str, value: impl Serialize) {
+        // Values that have no JSON form are not measured here.
+        self.data.insert(name.to_owned(), serde_json::to_value(value).unwrap_or(Value::Null));
+    }
+
+    /// Adds measured times: a row, and a fact of the same name.
+    pub fn times(&mut self, name: &str, times: Option<Summary>) {
+        let cells = times.map_or_else(
+            || vec![String::from("-"); 7],
+            |summary| {
+                let all = [summary.median_ms, summary.p95_ms, summary.min_ms, summary.max_ms, summary.spread_ms];
+                let mut cells = vec![summary.count.to_string()];
+                cells.extend(all.iter().map(|ms| format!("{ms:.1}")));
+                cells.push(format!("{:.1}", summary.median_ms / ROUND_TRIP.as_secs_f64() / 1e3));
+                cells
+            },
+        );
+        let mut row = vec![name.to_owned()];
+        row.extend(cells);
+        self.rows.push(row);
+        self.fact(name, times);
+    }
+
+    /// The columns that [`Report::times`] fills.
+    #[must_use]
+    pub fn of_times(title: &str) -> Self {
+        Self::new(title, &["phase", "runs", "median ms", "p95 ms", "min ms", "max ms", "spread ms", "round trips"])
+    }
+
+    /// Do all checks hold?
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.checks.iter().all(|check| check.holds)
+    }
+
+    /// What does not hold, as text for a failing test.
+    #[must_use]
+    pub fn failures(&self) -> String {
+        let failed = self.checks.iter().filter(|check| !check.holds);
+        failed.map(|check| format!("{}: {}", check.what, check.seen)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The report as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let rows: Vec<Value> = self
+            .rows
+            .iter()
+            .map(|row| {
+                let cells = self.columns.iter().zip(row).map(|(column, cell)| (column.clone(), json!(cell)));
+                Value::Object(cells.collect())
+            })
+            .collect();
+        json!({
+            "scenario": self.title, "holds": self.holds(), "rows": rows, "checks": self.checks, "facts": self.data,
+        })
+    }
+
+    /// Writes the report for people: an aligned table, then the checks.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}", self.title)?;
+        let mut widths: Vec<usize> = self.columns.iter().map(|column| column.chars().count()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        for row in std::iter::once(&self.columns).chain(&self.rows) {
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
+            writeln!(out, "  {}", cells.join("  ").trim_end())?;
+        }
+        for check in &self.checks {
+            writeln!(out, "  {} {}: {}", if check.holds { "ok  " } else { "FAIL" }, check.what, check.seen)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Report;
+
+    #[test]
+    fn columns_are_aligned_and_one_failed_check_fails_the_report() {
+        let mut report = Report::new("title", &["a", "long"]);
+        report.row(vec!["wide cell".to_owned(), "x".to_owned()]);
+        report.check("it works", true, "yes");
+        assert!(report.holds());
+        report.check("it is fast", false, "9 s");
+        let mut text = Vec::new();
+        report.write(&mut text).expect("a Vec takes everything");
+        let text = String::from_utf8(text).expect("it is text");
+        assert_eq!(text, "title\n  a          long\n  wide cell  x\n  ok   it works: yes\n  FAIL it is fast: 9 s\n");
+        assert!(!report.holds());
+        assert_eq!(report.failures(), "it is fast: 9 s");
+        assert_eq!(report.to_json()["rows"][0]["long"], "x");
+    }
+}

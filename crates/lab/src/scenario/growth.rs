@@ -1,0 +1,161 @@
+//! Many failures in a row leave nothing behind in the two daemons (acceptance line 5, requirement B26).
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::pairing::{join, offer};
+use super::{Options, world::World};
+use crate::device::{COMMAND_LIMIT, Device};
+use crate::files;
+use crate::procfs::Sample;
+use crate::report::Report;
+use crate::rng::Rng;
+use crate::secrets::words_of;
+
+/// Number of the devices' instances, which no other part of the scenario uses.
+const RUN: usize = 1_000_000;
+
+/// Failures before the first sample: what is made once and kept (pools, tables) is made then.
+const WARM_UP: usize = 20;
+
+/// Samples are taken so many times on the way.
+const SAMPLES: usize = 5;
+
+/// Before a sample: until idle connections of the last failures are closed.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// How long one failure may take.
+const FAILURE_LIMIT: Duration = Duration::from_secs(60);
+
+/// What may differ between two samples of a program at rest: a connection to a DHT node more or less has one socket,
+/// and a runtime may keep a helper thread for a while.
+const SOCKETS_SLACK: usize = 4;
+const THREADS_SLACK: usize = 4;
+
+/// Resident memory may grow by this: allocators do not give back at once, and ended codes are remembered for 900 s.
+const RESIDENT_SLACK_KIB: u64 = 4096;
+
+/// What is compared.
+struct State {
+    process: Sample,
+    files: usize,
+    sessions: usize,
+}
+
+/// Makes `options.runs` failures in a row on two daemons and adds what grew to the report.
+///
+/// # Errors
+/// When a daemon does not start, or a failure does not end.
+pub fn run(world: &World, report: &mut Report, options: &Options) -> Result<()> {
+    let (mut alice, mut bob) = world.warm_pair(RUN)?;
+    let mut rng = Rng::new(options.seed);
+    let mut failures = 0;
+    while failures < WARM_UP.min(options.runs) {
+        failures += fail_once(&alice, &bob, failures, &mut rng)?;
+    }
+    let mut samples = vec![(failures, sample(&alice)?, sample(&bob)?)];
+    let total = failures + options.runs;
+    for part in 1..=SAMPLES {
+        while failures < samples[0].0 + options.runs * part / SAMPLES {
+            failures += fail_once(&alice, &bob, failures, &mut rng)?;
+        }
+        samples.push((failures, sample(&alice)?, sample(&bob)?));
+    }
+    alice.stop()?;
+    bob.stop()?;
+    report.fact("failures_in_a_row", total);
+    for (side, of) in [("initiator", side_of(false)), ("joiner", side_of(true))] {
+        let states: Vec<(usize, &State)> = samples.iter().map(|sample| (sample.0, of(sample))).collect();
+        compare(report, side, &states);
+    }
+    Ok(())
+}
+
+type Samples = (usize, State, State);
+
+fn side_of(joiner: bool) -> impl Fn(&Samples) -> &State {
+    move |(_, alice, bob)| if joiner { bob } else { alice }
+}
+
+/// One failure of the kind whose turn it is; gives how many commands failed by it.
+fn fail_once(alice: &Device, bob: &Device, turn: usize, rng: &mut Rng) -> Result<usize> {
+    match turn % 3 {
+        // The code is cancelled and then entered.
+        0 => {
+            let offer = offer(alice, &["--yes"])?;
+            alice.run(&["pair", "cancel", &offer.session], None, COMMAND_LIMIT)?;
+            must_fail(offer.process.finish(FAILURE_LIMIT)?.status.success())?;
+            must_fail(join(bob, &offer.words, &["--yes"])?.finish(FAILURE_LIMIT)?.status.success())?;
+            Ok(2)
+        }
+        // The initiator says no after both have proven their keys.
+        1 => {
+            let offer = offer(alice, &[])?;
+            let joining = join(bob, &offer.words, &["--yes"])?;
+            offer.process.wait_event("approval_needed", FAILURE_LIMIT)?;
+            alice.run(&["pair", "reject", &offer.session], None, COMMAND_LIMIT)?;
+            must_fail(joining.finish(FAILURE_LIMIT)?.status.success())?;
+            must_fail(offer.process.finish(FAILURE_LIMIT)?.status.success())?;
+            Ok(2)
+        }
+        // A code that nobody shows is searched for, and the search cancelled.
+        _ => {
+            let entropy: Vec<u8> = (0..16).map(|_| rng.next_u64().to_le_bytes()[7]).collect();
+            let joining = join(bob, &words_of(&entropy)?, &["--yes"])?;
+            std::thread::sleep(Duration::from_millis(200));
+            bob.run(&["pair", "cancel"], None, COMMAND_LIMIT)?;
+            must_fail(joining.finish(FAILURE_LIMIT)?.status.success())?;
+            Ok(1)
+        }
+    }
+}
+
+fn must_fail(succeeded: bool) -> Result<()> {
+    ensure!(!succeeded, "a command succeeded that had to fail");
+    Ok(())
+}
+
+/// Looks at a daemon once it is quiet.
+fn sample(device: &Device) -> Result<State> {
+    let pid = device.daemon()?.pid();
+    let start = Instant::now();
+    let mut process = Sample::of(pid)?;
+    while start.elapsed() < QUIET {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = Sample::of(pid)?;
+        // The least of what it holds while nothing happens is what it keeps.
+        process = if now.descriptors <= process.descriptors { now } else { process };
+    }
+    let sessions = device.status()?.sessions.len();
+    Ok(State { process, files: files::below(&device.dir())?.len(), sessions })
+}
+
+fn compare(report: &mut Report, side: &str, states: &[(usize, &State)]) {
+    for (failures, state) in states {
+        let process = &state.process;
+        report.row(vec![
+            format!("{side} after {failures} failures"),
+            format!("{} fds {} sockets", process.descriptors, process.sockets),
+            format!("{} threads {} KiB", process.threads, process.resident_kib),
+            format!("{} files", state.files),
+            format!("{} sessions", state.sessions),
+        ]);
+    }
+    let (Some((_, first)), Some((failures, last))) = (states.first(), states.last()) else { return };
+    let (before, after) = (&first.process, &last.process);
+    let grown = |name: &str, before: usize, after: usize| format!("{name} {before} to {after}");
+    let mut check = |what: &str, holds: bool, seen: String| {
+        report.check(&format!("{side} keeps no {what} of {failures} failures"), holds, seen);
+    };
+    let seen = grown("descriptors", before.descriptors, after.descriptors);
+    check("descriptor", after.descriptors <= before.descriptors + SOCKETS_SLACK, seen);
+    let seen = grown("sockets", before.sockets, after.sockets);
+    check("socket", after.sockets <= before.sockets + SOCKETS_SLACK, seen);
+    let seen = grown("threads", before.threads, after.threads);
+    check("thread", after.threads <= before.threads + THREADS_SLACK, seen);
+    let seen = format!("{} to {} KiB", before.resident_kib, after.resident_kib);
+    check("memory", after.resident_kib <= before.resident_kib + RESIDENT_SLACK_KIB, seen);
+    check("file", last.files <= first.files, grown("files", first.files, last.files));
+    check("session", last.sessions == 0, grown("open sessions", first.sessions, last.sessions));
+}

@@ -1,0 +1,141 @@
+//! `kill -9` of either side at random moments of a pairing (acceptance line 7, requirement B22).
+//!
+//! What must never be: a device that lists the other as paired while that one does not know it, and nothing mends it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::pairing::{join, offer};
+use super::{Options, world::World};
+use crate::device::{Device, PairedDevice};
+use crate::report::Report;
+use crate::rng::Rng;
+use crate::stats::Summary;
+
+/// Moments are drawn from the start of `pair join` to this much later; a pairing takes about half of it.
+const WINDOW: Duration = Duration::from_millis(800);
+
+/// Two devices that disagree must agree again in this time after the restart, without a person's help but one ping.
+const REPAIR_LIMIT: Duration = Duration::from_secs(90);
+
+/// How often both are asked.
+const POLL: Duration = Duration::from_millis(250);
+
+/// How long states of which none is `paired` are watched: nothing may grow out of them that only one side has.
+const WATCH: Duration = Duration::from_secs(2);
+
+/// How long one ping may try.
+const PING_LIMIT: Duration = Duration::from_secs(5);
+
+/// What one device knows of the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Knows {
+    Nothing,
+    Pending,
+    Paired,
+}
+
+/// How a moment ended, and when.
+struct Outcome {
+    alice: Knows,
+    bob: Knows,
+    took: Duration,
+}
+
+/// Kills either side in turn at `runs` random moments, restarts it and looks at both.
+///
+/// # Errors
+/// When the lab cannot be made. A device that does not come back or cannot read its store is a failed check.
+pub fn run(options: &Options) -> Result<Report> {
+    let world = World::new(options)?;
+    let mut rng = Rng::new(options.seed);
+    let mut counts = std::collections::BTreeMap::<String, usize>::new();
+    let (mut repairs, mut broken, mut one_sided) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..options.runs {
+        let window = u64::try_from(WINDOW.as_micros())?;
+        let moment = Duration::from_micros(rng.below(window));
+        let victim = if run.is_multiple_of(2) { "initiator" } else { "joiner" };
+        match once(&world, run, moment, options.gap) {
+            Ok(outcome) => {
+                let state = format!("{victim} killed: {:?} / {:?}", outcome.alice, outcome.bob);
+                if outcome.alice.max(outcome.bob) == Knows::Paired {
+                    if outcome.alice == outcome.bob {
+                        repairs.push(outcome.took);
+                    } else {
+                        one_sided.push(format!("run {run} at {moment:?}: {state}"));
+                    }
+                }
+                *counts.entry(state).or_default() += 1;
+            }
+            Err(error) => broken.push(format!("run {run}, {victim} killed at {moment:?}: {error:#}")),
+        }
+    }
+    let mut report = Report::new("kill -9 at random moments", &["initiator / joiner afterwards", "moments"]);
+    for (state, count) in &counts {
+        report.row(vec![state.clone(), count.to_string()]);
+    }
+    let seen = format!("{} of {} {}", one_sided.len(), options.runs, one_sided.join("; "));
+    report.check(
+        &format!("never paired on one side only, {REPAIR_LIMIT:?} after the restart"),
+        one_sided.is_empty(),
+        seen,
+    );
+    let seen = format!("{} of {} {}", broken.len(), options.runs, broken.join("; "));
+    report.check("every device starts again and can read its store", broken.is_empty(), seen);
+    report.fact("agreement_ms_after_restart", Summary::of(&repairs));
+    report.fact("seed", options.seed);
+    report.fact("states", &counts);
+    Ok(report)
+}
+
+fn once(world: &World, run: usize, moment: Duration, gap: Duration) -> Result<Outcome> {
+    let (mut alice, mut bob) = world.warm_pair(run)?;
+    let ids = (alice.status()?.id, bob.status()?.id);
+    let offer = offer(&alice, &["--yes"])?;
+    std::thread::sleep(gap);
+    let joining = join(&bob, &offer.words, &["--yes"])?;
+    std::thread::sleep(moment.saturating_sub(joining.started().elapsed()));
+    let victim = if run.is_multiple_of(2) { &mut alice } else { &mut bob };
+    victim.kill9();
+    victim.start_daemon().context("the killed device")?;
+    let outcome = agree((&alice, &ids.0), (&bob, &ids.1))?;
+    alice.stop()?;
+    bob.stop()?;
+    Ok(outcome)
+}
+
+/// Watches both until they agree, or the limit is over.
+fn agree(alice: (&Device, &str), bob: (&Device, &str)) -> Result<Outcome> {
+    let start = Instant::now();
+    loop {
+        let outcome = Outcome { alice: knows(alice.0, bob.1)?, bob: knows(bob.0, alice.1)?, took: start.elapsed() };
+        let both_pending = outcome.alice.min(outcome.bob) == Knows::Pending;
+        let settled = match outcome.alice.max(outcome.bob) {
+            Knows::Paired => outcome.alice == outcome.bob,
+            // A lone pending entry has no rights and ends by itself; two of them must find each other.
+            Knows::Pending | Knows::Nothing => !both_pending && outcome.took >= WATCH,
+        };
+        if settled || outcome.took >= REPAIR_LIMIT {
+            return Ok(outcome);
+        }
+        // The help of a person who wonders: whoever lists the other pings it.
+        for ((device, _), knows, (_, other)) in [(alice, outcome.alice, bob), (bob, outcome.bob, alice)] {
+            if knows == Knows::Paired {
+                // Its failing is what is being mended.
+                let _ = device.ping(other, PING_LIMIT);
+            }
+        }
+        std::thread::sleep(POLL);
+    }
+}
+
+fn knows(device: &Device, other: &str) -> Result<Knows> {
+    if device.devices()?.iter().any(|listed: &PairedDevice| listed.id == other) {
+        return Ok(Knows::Paired);
+    }
+    let pending = device.sessions()?.iter().any(|session| {
+        session.get("state").and_then(serde_json::Value::as_str).is_some_and(|state| state.contains("pending"))
+    });
+    Ok(if pending { Knows::Pending } else { Knows::Nothing })
+}

@@ -1,0 +1,48 @@
+//! Pairings with daemons that run: acceptance line 2, first part.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::pairing::{Pairing, check_limits, check_mutual, check_runs, pair, report_times};
+use super::{Options, world::World};
+use crate::report::Report;
+
+/// Eight round trips of 50 ms.
+const MEDIAN_LIMIT: Duration = Duration::from_millis(400);
+
+/// What one lost packet or a busy moment may cost on top.
+const P95_LIMIT: Duration = Duration::from_millis(700);
+
+/// Pairs `runs` times, each time two new devices.
+///
+/// # Errors
+/// When the lab cannot be made; a failed pairing is a failed check.
+pub fn run(options: &Options) -> Result<Report> {
+    let world = World::new(options)?;
+    let mut report = Report::of_times("pairings by words, daemons running, 25 ms one way");
+    let (mut pairings, mut errors) = (Vec::new(), Vec::new());
+    for run in 0..options.runs {
+        match once(&world, run, options.gap) {
+            Ok(pairing) => pairings.push(pairing),
+            Err(error) => errors.push(format!("run {run}: {error:#}")),
+        }
+    }
+    report_times(&mut report, &pairings);
+    check_runs(&mut report, options.runs, &pairings, &errors);
+    if options.limits {
+        check_limits(&mut report, &pairings, MEDIAN_LIMIT, P95_LIMIT);
+    }
+    report.fact("nodes", options.nodes);
+    report.fact("gap_ms", options.gap.as_millis());
+    Ok(report)
+}
+
+fn once(world: &World, run: usize, gap: Duration) -> Result<Pairing> {
+    let (mut alice, mut bob) = world.warm_pair(run)?;
+    let pairing = pair(&alice, &bob, gap)?;
+    check_mutual(&alice, &bob)?;
+    alice.stop()?;
+    bob.stop()?;
+    Ok(pairing)
+}

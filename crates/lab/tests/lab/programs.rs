@@ -1,0 +1,84 @@
+//! The real program in the lab: every scenario of `handfast-lab`, with small counts and without judging times, since
+//! this is a test build that shares its machine with others.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use handfast_lab::report::Report;
+use handfast_lab::scenario::{Options, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart};
+use handfast_lab::{device, skip};
+
+use crate::in_lab;
+
+/// Nodes of the small DHT; enough that a record is not on every node's neighbour alone.
+const NODES: usize = 6;
+
+fn check(name: &str, runs: usize, scenario: impl FnOnce(&Options) -> Result<Report>) {
+    let missing = device::binary().err().map(|error| format!("{error:#}"));
+    if skip::skipped(name, missing) {
+        return;
+    }
+    in_lab(name, || {
+        let options = Options { nodes: NODES, runs, seed: 1, gap: Duration::from_secs(1), limits: false };
+        let report = scenario(&options).expect("the scenario runs to its end");
+        let mut text = Vec::new();
+        report.write(&mut text).expect("a Vec takes everything");
+        eprintln!("{}", String::from_utf8_lossy(&text));
+        assert!(report.holds(), "{}", report.failures());
+    });
+}
+
+/// B1-B11, B44, B47: two devices on different networks pair by words through the DHT, and list each other.
+#[test]
+fn two_devices_on_different_networks_pair_by_words() {
+    check("pairings", 3, pairings::run);
+}
+
+#[test]
+fn two_plain_commands_pair_without_daemons() {
+    check("cold pairings", 2, cold::run);
+}
+
+/// B1: the record survives the loss of half of the nodes.
+#[test]
+fn a_pairing_survives_the_death_of_half_of_the_dht() {
+    check("loss of DHT nodes", 2, dht_loss::run);
+}
+
+/// B22, C24: both find each other again after a restart, a day later and with clocks a day apart.
+#[test]
+fn paired_devices_ping_each_other_after_restarts_and_with_clocks_a_day_apart() {
+    let missing = skip::faketime_library().is_none().then(|| "missing Debian packages: faketime".to_owned());
+    if !skip::skipped("restarts", missing) {
+        check("restarts", 1, restart::run);
+    }
+}
+
+/// B2, B43, B46: no secret on the wire, in logs, stores, outputs or the process list.
+#[test]
+fn a_whole_run_at_trace_level_leaks_nothing() {
+    check("leaks", 1, leaks::run);
+}
+
+/// B26, B36: each failure has its exit code and cause, and many of them leave nothing behind.
+#[test]
+fn every_failure_ends_with_its_cause_and_leaves_nothing() {
+    check("failures", 15, failures::run);
+}
+
+/// C7: of many joiners exactly one is paired.
+#[test]
+fn of_racing_joiners_exactly_one_is_paired() {
+    check("race", 5, race::run);
+}
+
+/// B22, B33: a killed side never leaves a device paired with one that does not know it.
+#[test]
+fn killing_either_side_leaves_no_one_sided_pairing() {
+    check("kill -9", 6, kill9::run);
+}
+
+#[test]
+fn size_memory_and_start_time_can_be_measured() {
+    check("footprint", 2, footprint::run);
+}

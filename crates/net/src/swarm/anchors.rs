@@ -1,0 +1,405 @@
+//! The nodes of the DHT we stay connected to, so that a lookup or publication starts without a handshake.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use handfast_proto::addr::{Address, Transport, classify};
+use handfast_proto::secret::Rng;
+use libp2p::swarm::ConnectionId;
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::{ids, kademlia};
+use crate::api::MAX_BOOTSTRAP;
+use crate::bootstrap::{Bootstrap, Family, Host};
+
+/// Nodes to stay connected to: two may vanish at once.
+const ANCHORS: usize = 3;
+
+/// Addresses of a name that are used.
+const MAX_RESOLVED: usize = 4;
+
+/// First and longest wait before the next dial of a node that cannot be reached.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(60);
+
+/// Waits that double from the first to the last, each with up to a quarter of jitter, so that a node that comes back
+/// is not called by everybody at once.
+struct Backoff {
+    failures: u32,
+    next: Instant,
+}
+
+impl Backoff {
+    fn new(now: Instant) -> Backoff {
+        Backoff {
+            failures: 0,
+            next: now,
+        }
+    }
+
+    fn failed(&mut self, now: Instant, rng: &mut Rng) {
+        let doubled = FIRST_RETRY * 2u32.saturating_pow(self.failures.min(6));
+        let wait = doubled.min(LAST_RETRY);
+        let jitter = rng.below(wait.as_millis() as u64 / 4);
+        self.next = now + wait + Duration::from_millis(jitter);
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+enum SeedState {
+    /// To be called at the time of the back-off.
+    Idle,
+    /// Its name is being resolved.
+    Resolving,
+    /// It is being called.
+    Dialling(ConnectionId),
+    Connected,
+}
+
+struct Seed {
+    node: Bootstrap,
+    peer: PeerId,
+    addresses: Vec<Address>,
+    state: SeedState,
+    backoff: Backoff,
+}
+
+/// A name to look up, answered by [`Anchors::resolved`].
+pub(crate) struct Resolve {
+    pub(crate) seed: usize,
+    pub(crate) name: String,
+    pub(crate) port: u16,
+}
+
+/// What the driver is to do.
+pub(crate) enum Action {
+    Resolve(Resolve),
+    Dial(DialOpts),
+    /// Look for further nodes.
+    Explore,
+    /// Keep this connection alive, or no longer.
+    Hold(PeerId, ConnectionId, bool),
+}
+
+/// Bootstrap nodes, the nodes we are connected to, and those of them we hold.
+pub(crate) struct Anchors {
+    seeds: Vec<Seed>,
+    nodes: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
+    held: BTreeMap<PeerId, ConnectionId>,
+    explore: Backoff,
+}
+
+impl Anchors {
+    pub(crate) fn new(bootstrap: Vec<Bootstrap>, own: &PeerId, now: Instant) -> Anchors {
+        let seeds = bootstrap
+            .into_iter()
+            .map(|node| Seed {
+                peer: ids::peer_of(&node.tid),
+                addresses: match node.host {
+                    Host::Ip(ip) => vec![Address {
+                        ip,
+                        port: node.port,
+                        transport: node.transport,
+                    }],
+                    Host::Name { .. } => Vec::new(),
+                },
+                node,
+                state: SeedState::Idle,
+                backoff: Backoff::new(now),
+            })
+            // A node may stand in its own list, when all nodes share one.
+            .filter(|seed| seed.peer != *own)
+            .take(MAX_BOOTSTRAP)
+            .collect();
+        Anchors {
+            seeds,
+            nodes: BTreeMap::new(),
+            held: BTreeMap::new(),
+            explore: Backoff::new(now + FIRST_RETRY),
+        }
+    }
+
+    /// Puts the bootstrap nodes with literal addresses into the routing table, so that the first query can go out.
+    pub(crate) fn enter(&self, kad: &mut kademlia::Behaviour) {
+        for seed in &self.seeds {
+            enter(seed, kad);
+        }
+    }
+
+    /// Nodes of the DHT we are connected to.
+    pub(crate) fn connected(&self) -> BTreeSet<PeerId> {
+        self.nodes.keys().copied().collect()
+    }
+
+    /// How many nodes of the DHT we are connected to.
+    pub(crate) fn count(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether a peer is a configured bootstrap node.
+    pub(crate) fn is_seed(&self, peer: &PeerId) -> bool {
+        self.seeds.iter().any(|seed| seed.peer == *peer)
+    }
+
+    /// What is to be done now.
+    pub(crate) fn due(&mut self, now: Instant, rng: &mut Rng) -> Vec<Action> {
+        let mut actions = self.rehold();
+        if self.explore.next <= now && self.nodes.len() < ANCHORS {
+            self.explore.failed(now, rng);
+            actions.push(Action::Explore);
+        }
+        let mut wanted = self.wanted();
+        for (index, seed) in self.seeds.iter_mut().enumerate() {
+            if wanted == 0 {
+                break;
+            }
+            if !matches!(seed.state, SeedState::Idle) || seed.backoff.next > now {
+                continue;
+            }
+            wanted -= 1;
+            match &seed.node.host {
+                Host::Ip(_) => actions.push(Action::Dial(call(seed))),
+                Host::Name { name, .. } => {
+                    seed.state = SeedState::Resolving;
+                    actions.push(Action::Resolve(Resolve {
+                        seed: index,
+                        name: name.clone(),
+                        port: seed.node.port,
+                    }));
+                }
+            }
+        }
+        actions
+    }
+
+    /// A name was looked up; `found` is empty when that failed.
+    pub(crate) fn resolved(
+        &mut self,
+        index: usize,
+        found: &[SocketAddr],
+        now: Instant,
+        rng: &mut Rng,
+        kad: &mut kademlia::Behaviour,
+    ) -> Option<DialOpts> {
+        let seed = self.seeds.get_mut(index)?;
+        let family = match &seed.node.host {
+            Host::Name { family, .. } => *family,
+            Host::Ip(_) => Family::Any,
+        };
+        seed.addresses = found
+            .iter()
+            .map(SocketAddr::ip)
+            .filter(|ip| family.admits(*ip))
+            .take(MAX_RESOLVED)
+            .map(|ip: IpAddr| Address {
+                ip,
+                port: seed.node.port,
+                transport: seed.node.transport,
+            })
+            .collect();
+        if !matches!(seed.state, SeedState::Resolving) {
+            return None;
+        }
+        seed.state = SeedState::Idle;
+        if seed.addresses.is_empty() {
+            seed.backoff.failed(now, rng);
+            return None;
+        }
+        enter(seed, kad);
+        Some(call(seed))
+    }
+
+    /// A dial failed; ours are called again later.
+    pub(crate) fn dial_failed(&mut self, attempt: ConnectionId, now: Instant, rng: &mut Rng) {
+        for seed in &mut self.seeds {
+            if matches!(seed.state, SeedState::Dialling(id) if id == attempt) {
+                seed.state = SeedState::Idle;
+                seed.backoff.failed(now, rng);
+            }
+        }
+    }
+
+    /// A connection to a node of the DHT stands. Tells whether the node is newly connected.
+    pub(crate) fn connected_to(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) -> bool {
+        for seed in self.seeds.iter_mut().filter(|seed| seed.peer == peer) {
+            seed.state = SeedState::Connected;
+            seed.backoff = Backoff::new(now);
+        }
+        let connections = self.nodes.entry(peer).or_default();
+        connections.insert(connection);
+        connections.len() == 1
+    }
+
+    /// A connection is gone. Tells whether it was the last one to a node of the DHT.
+    pub(crate) fn disconnected(&mut self, peer: PeerId, connection: ConnectionId, now: Instant) -> bool {
+        if self.held.get(&peer) == Some(&connection) {
+            self.held.remove(&peer);
+        }
+        let Some(connections) = self.nodes.get_mut(&peer) else {
+            return false;
+        };
+        connections.remove(&connection);
+        if !connections.is_empty() {
+            return false;
+        }
+        self.nodes.remove(&peer);
+        for seed in self.seeds.iter_mut().filter(|seed| seed.peer == peer) {
+            seed.state = SeedState::Idle;
+        }
+        self.explore = Backoff::new(now);
+        true
+    }
+
+    /// When something is due next, if we want more nodes.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        if self.nodes.len() >= ANCHORS {
+            return None;
+        }
+        let seeds = self
+            .seeds
+            .iter()
+            .filter(|seed| self.wanted() > 0 && matches!(seed.state, SeedState::Idle))
+            .map(|seed| seed.backoff.next);
+        seeds.chain([self.explore.next]).min()
+    }
+
+    /// How many more nodes to call, those aside that are being called.
+    fn wanted(&self) -> usize {
+        let calling = self
+            .seeds
+            .iter()
+            .filter(|s| matches!(s.state, SeedState::Dialling(_) | SeedState::Resolving))
+            .count();
+        ANCHORS.saturating_sub(self.nodes.len() + calling)
+    }
+
+    /// Whether a connection is held for the DHT.
+    pub(crate) fn holds(&self, connection: ConnectionId) -> bool {
+        self.held.values().any(|held| *held == connection)
+    }
+
+    fn rehold(&mut self) -> Vec<Action> {
+        let mut actions = Vec::new();
+        for (peer, connections) in &self.nodes {
+            if self.held.len() >= ANCHORS {
+                break;
+            }
+            if let Some(connection) = connections.first()
+                && !self.held.contains_key(peer)
+            {
+                self.held.insert(*peer, *connection);
+                actions.push(Action::Hold(*peer, *connection, true));
+            }
+        }
+        actions
+    }
+}
+
+fn multiaddrs(seed: &Seed) -> Vec<Multiaddr> {
+    seed.addresses.iter().map(ids::multiaddr_of).collect()
+}
+
+fn call(seed: &mut Seed) -> DialOpts {
+    let opts = DialOpts::peer_id(seed.peer)
+        .addresses(multiaddrs(seed))
+        .build();
+    seed.state = SeedState::Dialling(opts.connection_id());
+    opts
+}
+
+fn enter(seed: &Seed, kad: &mut kademlia::Behaviour) {
+    for address in &seed.addresses {
+        kad.allow(classify(address.ip));
+    }
+    kad.add_node(&seed.peer, &multiaddrs(seed));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use handfast_proto::id::Tid;
+    use handfast_proto::secret::Secret;
+
+    fn seeds(n: u8) -> Vec<Bootstrap> {
+        (1..=n)
+            .map(|i| Bootstrap {
+                host: Host::Ip(IpAddr::from([5, 1, 1, i])),
+                port: 4001,
+                transport: Transport::Quic,
+                tid: Tid([i; 32]),
+            })
+            .collect()
+    }
+
+    fn dials(actions: &[Action]) -> Vec<PeerId> {
+        actions
+            .iter()
+            .filter_map(|action| match action {
+                Action::Dial(opts) => opts.get_peer_id(),
+                Action::Resolve(_) | Action::Explore | Action::Hold(..) => None,
+            })
+            .collect()
+    }
+
+    #[test]
+    fn three_are_called_at_once_and_a_lost_one_later_each_time() {
+        let mut rng = Rng::from_seed(Secret::new([1; 32]));
+        let start = Instant::now();
+        let own = ids::peer_of(&Tid([1; 32]));
+        let mut anchors = Anchors::new(seeds(5), &own, start);
+        let actions = anchors.due(start, &mut rng);
+        assert_eq!(dials(&actions).len(), 3);
+        assert!(!dials(&actions).contains(&own));
+        let mut now = start;
+        let mut waits = Vec::new();
+        for _ in 0..9 {
+            let attempts: Vec<ConnectionId> = anchors
+                .seeds
+                .iter()
+                .filter_map(|s| match s.state {
+                    SeedState::Dialling(id) => Some(id),
+                    SeedState::Idle | SeedState::Resolving | SeedState::Connected => None,
+                })
+                .collect();
+            for attempt in attempts {
+                anchors.dial_failed(attempt, now, &mut rng);
+            }
+            let next = anchors
+                .seeds
+                .iter()
+                .map(|s| s.backoff.next)
+                .max()
+                .expect("four seeds");
+            waits.push((next - now).as_secs());
+            now = next;
+            let _ = anchors.due(now, &mut rng);
+        }
+        assert!(waits.iter().all(|w| *w <= 75), "{waits:?}");
+        assert!(waits.last().is_some_and(|w| *w >= 16), "{waits:?}");
+    }
+
+    #[test]
+    fn three_connected_nodes_are_held_and_no_more_are_called() {
+        let mut rng = Rng::from_seed(Secret::new([1; 32]));
+        let now = Instant::now();
+        let mut anchors = Anchors::new(seeds(5), &PeerId::random(), now);
+        let mut connections = Vec::new();
+        for action in anchors.due(now, &mut rng) {
+            if let Action::Dial(opts) = action {
+                let peer = opts.get_peer_id().expect("a named peer");
+                assert!(anchors.connected_to(peer, opts.connection_id(), now));
+                connections.push((peer, opts.connection_id()));
+            }
+        }
+        let held = anchors.due(now, &mut rng);
+        assert_eq!(held.len(), 3);
+        assert!(held.iter().all(|a| matches!(a, Action::Hold(_, _, true))));
+        assert_eq!(anchors.next_due(), None);
+        let (peer, connection) = connections[0];
+        assert!(anchors.disconnected(peer, connection, now));
+        assert_eq!(dials(&anchors.due(now, &mut rng)).len(), 1);
+    }
+}

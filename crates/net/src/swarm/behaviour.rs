@@ -1,0 +1,81 @@
+//! The behaviours of the swarm and their settings.
+
+use std::time::Duration;
+
+use libp2p::identity::PublicKey;
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{identify, kad};
+
+use super::records::Records;
+use super::{guard, kademlia, liveness, streams};
+use crate::api::Role;
+
+/// What is told about us: neutral on purpose, the same for every version and platform.
+const AGENT: &str = "handfast";
+const IDENTIFY_PROTOCOL: &str = "/handfast/1";
+
+/// All behaviours. The guard is first: what it refuses nobody else prepares for.
+#[derive(NetworkBehaviour)]
+#[behaviour(to_swarm = "Event")]
+pub(crate) struct Behaviour {
+    pub(crate) guard: guard::Behaviour,
+    pub(crate) kademlia: kademlia::Behaviour,
+    pub(crate) identify: identify::Behaviour,
+    pub(crate) liveness: liveness::Behaviour,
+    pub(crate) streams: streams::Behaviour,
+}
+
+/// What the behaviours report.
+pub(crate) enum Event {
+    Kademlia(kad::Event),
+    Identify(Box<identify::Event>),
+    Streams(streams::Event),
+}
+
+impl Behaviour {
+    pub(crate) fn new(key: PublicKey, role: &Role, records: Records) -> Behaviour {
+        let (limits, is_node) = match role {
+            Role::Device => (guard::Limits::DEVICE, false),
+            Role::Node { .. } => (guard::Limits::NODE, true),
+        };
+        let identify = identify::Config::new(IDENTIFY_PROTOCOL.to_owned(), key.clone())
+            .with_agent_version(AGENT.to_owned())
+            // Nobody learns our private addresses by connecting; a node's external addresses are still told.
+            .with_hide_listen_addrs(true)
+            .with_push_listen_addr_updates(false)
+            // Once a connection: a device has nothing new to tell, and a node pushes changes.
+            .with_interval(Duration::from_secs(3600))
+            .with_cache_size(0);
+        Behaviour {
+            guard: guard::Behaviour::new(limits),
+            kademlia: kademlia::Behaviour::new(key.to_peer_id(), role, records),
+            identify: identify::Behaviour::new(identify),
+            liveness: liveness::Behaviour::new(),
+            streams: streams::Behaviour::new(is_node),
+        }
+    }
+}
+
+impl From<std::convert::Infallible> for Event {
+    fn from(never: std::convert::Infallible) -> Event {
+        match never {}
+    }
+}
+
+impl From<kad::Event> for Event {
+    fn from(event: kad::Event) -> Event {
+        Event::Kademlia(event)
+    }
+}
+
+impl From<identify::Event> for Event {
+    fn from(event: identify::Event) -> Event {
+        Event::Identify(Box::new(event))
+    }
+}
+
+impl From<streams::Event> for Event {
+    fn from(event: streams::Event) -> Event {
+        Event::Streams(event)
+    }
+}

@@ -1,0 +1,95 @@
+//! The connections that stand, under names of ours.
+
+use std::collections::BTreeMap;
+
+use handfast_proto::addr::Address;
+use handfast_proto::id::{ConnId, Tid};
+use libp2p::PeerId;
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::ConnectionId;
+
+/// A connection.
+pub(crate) struct Conn {
+    pub(crate) id: ConnId,
+    pub(crate) swarm_id: ConnectionId,
+    pub(crate) peer: PeerId,
+    pub(crate) tid: Tid,
+    pub(crate) address: Address,
+    pub(crate) endpoint: ConnectedPoint,
+    /// Whether the owner wants it kept.
+    pub(crate) held: bool,
+    /// Whether it is to be closed, or is being closed.
+    pub(crate) closing: bool,
+}
+
+/// The connections.
+#[derive(Default)]
+pub(crate) struct Conns {
+    next: u64,
+    by_id: BTreeMap<ConnId, Conn>,
+    by_swarm: BTreeMap<ConnectionId, ConnId>,
+}
+
+impl Conns {
+    /// Takes a new connection in.
+    pub(crate) fn add(
+        &mut self,
+        swarm_id: ConnectionId,
+        peer: PeerId,
+        tid: Tid,
+        address: Address,
+        endpoint: ConnectedPoint,
+    ) -> ConnId {
+        self.next += 1;
+        let id = ConnId(self.next);
+        self.by_swarm.insert(swarm_id, id);
+        self.by_id.insert(
+            id,
+            Conn {
+                id,
+                swarm_id,
+                peer,
+                tid,
+                address,
+                endpoint,
+                held: false,
+                closing: false,
+            },
+        );
+        id
+    }
+
+    /// Forgets a connection.
+    pub(crate) fn remove(&mut self, swarm_id: ConnectionId) -> Option<Conn> {
+        let id = self.by_swarm.remove(&swarm_id)?;
+        self.by_id.remove(&id)
+    }
+
+    pub(crate) fn get(&self, id: ConnId) -> Option<&Conn> {
+        self.by_id.get(&id)
+    }
+
+    pub(crate) fn get_mut(&mut self, id: ConnId) -> Option<&mut Conn> {
+        self.by_id.get_mut(&id)
+    }
+
+    pub(crate) fn of_swarm(&self, swarm_id: ConnectionId) -> Option<&Conn> {
+        self.by_id.get(self.by_swarm.get(&swarm_id)?)
+    }
+
+    /// The newest connection to a peer that is not being closed.
+    pub(crate) fn alive_to(&self, tid: &Tid) -> Option<&Conn> {
+        self.by_id
+            .values()
+            .rev()
+            .find(|conn| conn.tid == *tid && !conn.closing)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Conn> {
+        self.by_id.values()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_id.len()
+    }
+}

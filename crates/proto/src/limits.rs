@@ -1,0 +1,98 @@
+//! The limits and waits of sessions and links, each with its reason (protocol, section 12). Sizes of bytes on the wire
+//! stand beside their parsers.
+
+use std::time::Duration;
+
+/// Shortest life of a code a person can choose.
+pub const MIN_TTL: Duration = Duration::from_secs(5);
+/// Longest life of a code: a secret on a screen should not outlive the meeting.
+pub const MAX_TTL: Duration = Duration::from_secs(3600);
+/// Life of a code when nothing is said: time to walk to the other device and to type twelve words twice.
+pub const DEFAULT_TTL: Duration = Duration::from_secs(600);
+/// Keys of an ended code are kept this long, only to answer "over": the longest life of a record in the DHT.
+pub const KEEP_ENDED: Duration = Duration::from_secs(900);
+/// Live sessions of a device: more codes on one screen serve nobody.
+pub const MAX_SESSIONS: usize = 8;
+/// Ended sessions remembered for `pair status` and for "over" answers; the oldest go first.
+pub const MAX_ENDED: usize = 64;
+/// Failed proofs after which a code is burned.
+pub const MAX_FAILED_PROOFS: u8 = 3;
+/// Streams behind a valid tag that wait for H1, for one code; the protocol allows 32 handshakes a code.
+pub const MAX_HALF_OPEN: usize = 32;
+
+/// From P1 to H1, and from H2 to H3: both are sent at once by a program that means it.
+pub const HANDSHAKE_STEP: Duration = Duration::from_secs(10);
+/// A person's time to answer a question; silence is No.
+pub const QUESTION: Duration = Duration::from_secs(120);
+/// From H3 to H4 and from H4 to H5: the other person's question and the way of the answer.
+pub const PEER_ANSWER: Duration = Duration::from_secs(130);
+/// From H5 to H6: one durable write on the other side.
+pub const CONFIRMATION: Duration = Duration::from_secs(15);
+/// A handshake whose connection was lost can be resumed this long.
+pub const RESUME: Duration = Duration::from_secs(60);
+/// A joiner that stored a pending pairing looks for the initiator this long before the session ends.
+pub const HELLO_RETRY: Duration = Duration::from_secs(30);
+/// After so many refused dials in a row the other program is gone, not the network.
+pub const REFUSED_DIALS: u32 = 3;
+
+/// A record is published anew this often while a session is open.
+pub const REPUBLISH: Duration = Duration::from_secs(120);
+/// Longest wait before publishing is tried again after no node stored the record.
+pub const PUBLISH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// The second tombstone follows the first after this long.
+pub const TOMBSTONE_REPEAT: Duration = Duration::from_secs(30);
+
+/// Nobody found: the joiner stops after this long.
+pub const FIND: Duration = Duration::from_secs(30);
+/// No node of the DHT answered anything: the joiner stops after this long.
+pub const FIND_WITHOUT_DHT: Duration = Duration::from_secs(10);
+/// When the joiner looks up, in milliseconds after its start; then every [`LOOK_UP_EVERY`]. The first ones are close
+/// together because a code that has just been shown is in the DHT a few round trips later.
+pub const LOOK_UPS_MS: [u64; 7] = [0, 250, 500, 1_000, 2_000, 4_000, 8_000];
+/// See [`LOOK_UPS_MS`].
+pub const LOOK_UP_EVERY: Duration = Duration::from_secs(10);
+/// Found, but no connection: the joiner stops after this long.
+pub const CONNECT: Duration = Duration::from_secs(12);
+/// Pause between two dials of a candidate: doubled each time up to [`REDIAL_MAX`].
+pub const REDIAL_MIN: Duration = Duration::from_millis(500);
+/// See [`REDIAL_MIN`].
+pub const REDIAL_MAX: Duration = Duration::from_secs(2);
+/// A candidate that closes before a valid H2 is tried this often in all: it may be busy.
+pub const UNPROVEN_TRIES: u32 = 3;
+/// An initiator that says "busy" is asked again after this long.
+pub const BUSY_RETRY: Duration = Duration::from_secs(2);
+/// An initiator that stays busy this long has used the code for somebody else.
+pub const BUSY: Duration = Duration::from_secs(30);
+/// Candidates a joiner tries in all.
+pub const MAX_CANDIDATES: usize = 8;
+/// Candidates tried at the same time.
+pub const PARALLEL_CANDIDATES: usize = 3;
+
+/// A pending pairing is deleted after this long.
+pub const PENDING: Duration = Duration::from_secs(24 * 3600);
+/// Paired devices.
+pub const MAX_PAIRINGS: usize = 256;
+/// Tombstones of pairings.
+pub const MAX_TOMBSTONES: usize = 1024;
+/// A hello must end within this long.
+pub const HELLO: Duration = Duration::from_secs(10);
+/// A hello that is refused closes this long after the frame came, however far it got: a stranger learns nothing.
+pub const HELLO_REFUSAL: Duration = Duration::from_millis(50);
+/// Hellos in progress that others opened; the oldest goes first.
+pub const MAX_INBOUND_HELLOS: usize = 32;
+/// The presence record is published this often.
+pub const PRESENCE_EVERY: Duration = Duration::from_secs(600);
+/// Shortest pause between two searches for a peer.
+pub const SEEK_MIN: Duration = Duration::from_secs(2);
+/// Longest pause between two searches for a peer that is away (± 25 %).
+pub const SEEK_MAX: Duration = Duration::from_secs(300);
+/// DHT look-ups of presence records per minute; codes come first and are not counted here.
+pub const PRESENCE_QUERIES_PER_MINUTE: u32 = 24;
+/// Length of a presence period: a pair is not traceable for longer than a day.
+pub const PERIOD_SECONDS: u64 = 86_400;
+/// Addresses remembered for a peer.
+pub const MAX_REMEMBERED: usize = 6;
+/// Pings waiting for their answer, of one device.
+pub const MAX_PINGS: usize = 64;
+/// A ping without answer is lost after this long.
+pub const PING: Duration = Duration::from_secs(10);

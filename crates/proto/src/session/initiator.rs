@@ -1,0 +1,681 @@
+//! One code of ours, from the moment it is shown until nobody can have it any more.
+//!
+//! Its life has three phases: open (waiting for somebody who proves the code), serving (one joiner is past H1), over
+//! (only told to who still proves the code). What the joiner being served has reached is a [`Step`].
+
+use std::time::Duration;
+
+use crate::addr::{Address, Path, for_advert};
+use crate::cause::Cause;
+use crate::handshake::initiator::{H5, P1, ReceivedH3, ReceivedH5, SentH2, SentH4};
+use crate::handshake::{Agreement, Denial, Refusal};
+use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
+use crate::keys::CodeKeys;
+use crate::limits;
+use crate::session::advertiser::Advertiser;
+use crate::session::{
+    Answer, Consent, Context, Event, Inbound, Job, JobResult, Outcome, PeerCard, PendingPairing, Role, SessionStatus,
+    StoreChange, StreamEnd, earlier,
+};
+use crate::time::{Time, UnixTime};
+use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES};
+use crate::wire::frames::{Frame, FrameType};
+
+/// The machine of one code.
+pub(super) struct Initiator {
+    id: SessionId,
+    keys: CodeKeys,
+    consent: Consent,
+    ends: Time,
+    not_after: UnixTime,
+    failed_proofs: u8,
+    phase: Phase,
+    half_open: Vec<HalfOpen>,
+    advertiser: Advertiser,
+}
+
+/// Where the code stands.
+enum Phase {
+    Open,
+    Serving(Box<Attempt>, Step),
+    Over(Box<Over>),
+}
+
+/// The end, and the handshake that is kept for a joiner who has not heard of it.
+struct Over {
+    outcome: Outcome,
+    refusal: Refusal,
+    since: Time,
+    last: Option<Attempt>,
+}
+
+/// A stream whose P1 fits this code; H1 is due.
+struct HalfOpen {
+    stream: StreamId,
+    from: Inbound,
+    p1: P1,
+    until: Time,
+}
+
+/// The joiner that is past H1.
+struct Attempt {
+    stream: Option<StreamId>,
+    lost: Option<Time>,
+    from: Inbound,
+    token: [u8; 32],
+    started: Time,
+    device: Option<PeerCard>,
+    answered: Option<(Frame, Frame)>,
+}
+
+/// What the joiner being served has reached.
+enum Step {
+    /// H2 is sent.
+    AwaitH3 { hs: SentH2, until: Time },
+    /// H3 was right; the question waits for its turn or for the answer.
+    Question { hs: Box<ReceivedH3>, h3: Frame, asked: bool, until: Time },
+    /// Allowed; the pending pairing is on its way to the disk.
+    StoringPending { job: JobId, hs: SentH4, h3: Frame, h4: Frame, pairing_id: PairingId },
+    /// H4 is sent; the joiner's person is asked.
+    AwaitH5 { hs: SentH4, pairing_id: PairingId, until: Time },
+    /// The joiner has stored; our pairing is on its way to the disk.
+    StoringPaired { job: JobId, hs: Box<ReceivedH5>, h5: Frame, pairing_id: PairingId },
+}
+
+impl Initiator {
+    /// A new code, open for `ttl`.
+    pub(super) fn new(id: SessionId, keys: CodeKeys, consent: Consent, ttl: Duration, cx: &mut Context<'_>) -> Self {
+        let ends = cx.now.time + ttl;
+        Initiator {
+            id,
+            keys,
+            consent,
+            ends,
+            not_after: UnixTime(cx.now.unix.0.saturating_add(ttl.as_secs())),
+            failed_proofs: 0,
+            phase: Phase::Open,
+            half_open: Vec::new(),
+            advertiser: Advertiser::new(cx.now.time),
+        }
+    }
+
+    pub(super) fn keys(&self) -> &CodeKeys {
+        &self.keys
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        !matches!(self.phase, Phase::Over(_))
+    }
+
+    /// When the keys may be wiped, for a code that is over.
+    pub(super) fn wiped_at(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Over(over) => Some(over.since + limits::KEEP_ENDED),
+            Phase::Open | Phase::Serving(..) => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> SessionStatus {
+        let mut status = SessionStatus {
+            session: self.id.clone(),
+            role: Role::Initiator,
+            state: "open",
+            expires_at: self.is_live().then_some(self.not_after),
+            device: None,
+            path: None,
+            cause: None,
+        };
+        match &self.phase {
+            Phase::Open => {}
+            Phase::Serving(attempt, step) => {
+                status.state = step.name();
+                status.path = Some(attempt.from.path);
+                status.device = attempt.device.clone();
+            }
+            Phase::Over(over) => {
+                status.device = over.last.as_ref().and_then(|a| a.device.clone());
+                status.path = over.last.as_ref().map(|a| a.from.path);
+                match over.outcome {
+                    Outcome::Paired => status.state = "paired",
+                    Outcome::Failed(cause) => {
+                        status.state = "failed";
+                        status.cause = Some(cause);
+                    }
+                }
+            }
+        }
+        status
+    }
+
+    /// Whether a question waits for its turn.
+    pub(super) fn wants_to_ask(&self) -> bool {
+        matches!(&self.phase, Phase::Serving(_, Step::Question { asked: false, .. }))
+    }
+
+    /// Whether its question is open.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(&self.phase, Phase::Serving(_, Step::Question { asked: true, .. }))
+    }
+
+    /// Asks the person now.
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
+        let Phase::Serving(attempt, Step::Question { hs, asked, .. }) = &mut self.phase else { return };
+        let path = attempt.from.path;
+        *asked = true;
+        let device = PeerCard::of(hs.peer(), hs.info());
+        cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path });
+        if self.consent == Consent::Given {
+            self.answer(Answer::Allow, cx);
+        }
+    }
+
+    /// Takes the person's answer. False if no question is open.
+    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) -> bool {
+        if !self.is_asking() {
+            return false;
+        }
+        match answer {
+            Answer::Allow => self.allow(cx),
+            Answer::Deny => self.deny(Denial::Denied, Cause::Rejected, cx),
+        }
+        true
+    }
+
+    /// Withdraws the code. False once both persons agreed: then only the commit can end it.
+    pub(super) fn cancel(&mut self, cx: &mut Context<'_>) -> bool {
+        match &self.phase {
+            Phase::Over(_) => false,
+            Phase::Open => {
+                self.end(Outcome::Failed(Cause::Cancelled), cx);
+                true
+            }
+            Phase::Serving(_, step) => match step {
+                Step::AwaitH3 { .. } => {
+                    self.close_attempt(cx);
+                    self.end(Outcome::Failed(Cause::Cancelled), cx);
+                    true
+                }
+                Step::Question { .. } => {
+                    self.deny(Denial::Cancelled, Cause::Cancelled, cx);
+                    true
+                }
+                Step::StoringPending { .. } | Step::AwaitH5 { .. } | Step::StoringPaired { .. } => false,
+            },
+        }
+    }
+
+    /// Whether this P1 may wait for its H1 here.
+    pub(super) fn admit(&mut self, stream: StreamId, from: Inbound, p1: P1, cx: &mut Context<'_>) {
+        if self.half_open.len() >= limits::MAX_HALF_OPEN {
+            let oldest = self.half_open.remove(0);
+            cx.finish(oldest.stream);
+        }
+        self.half_open.push(HalfOpen { stream, from, p1, until: cx.now.time + limits::HANDSHAKE_STEP });
+    }
+
+    /// Whether `stream` belongs to this code.
+    pub(super) fn owns_stream(&self, stream: StreamId) -> bool {
+        self.half_open.iter().any(|h| h.stream == stream) || self.attempt().is_some_and(|a| a.stream == Some(stream))
+    }
+
+    /// Takes a frame of one of its streams.
+    pub(super) fn handle_frame(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
+        if let Some(index) = self.half_open.iter().position(|h| h.stream == stream) {
+            let half = self.half_open.remove(index);
+            self.handle_h1(half, &frame, cx);
+        } else {
+            self.handle_attempt_frame(frame, cx);
+        }
+    }
+
+    /// A stream of this code ended.
+    pub(super) fn handle_stream_end(&mut self, stream: StreamId, end: StreamEnd, cx: &mut Context<'_>) {
+        self.half_open.retain(|h| h.stream != stream);
+        let now = cx.now.time;
+        let Some(attempt) = self.attempt_mut().filter(|a| a.stream == Some(stream)) else {
+            return;
+        };
+        attempt.stream = None;
+        attempt.lost = Some(now);
+        if end == StreamEnd::Lost {
+            return;
+        }
+        // The joiner wiped its side: nothing can be resumed.
+        let Phase::Serving(_, step) = &self.phase else { return };
+        match step {
+            Step::AwaitH3 { .. } => self.phase = Phase::Open,
+            Step::Question { .. } => self.end(Outcome::Failed(Cause::Cancelled), cx),
+            Step::AwaitH5 { .. } => self.end(Outcome::Failed(Cause::ConnectionLost), cx),
+            Step::StoringPending { .. } | Step::StoringPaired { .. } => {}
+        }
+    }
+
+    /// Continues the handshake named by `token` on a new stream of the same joiner.
+    pub(super) fn resume(&mut self, token: &[u8; 32], stream: StreamId, from: Inbound, cx: &mut Context<'_>) -> bool {
+        let Some(attempt) = self.attempt_mut() else {
+            return false;
+        };
+        if attempt.from.tid != from.tid || !crate::secret::ct_eq(&attempt.token, token) {
+            return false;
+        }
+        if let Some(old) = attempt.stream.replace(stream) {
+            cx.reset(old);
+        }
+        attempt.lost = None;
+        attempt.from = from;
+        true
+    }
+
+    /// A job of this code is done.
+    pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, own: &[Address], cx: &mut Context<'_>) {
+        match result {
+            JobResult::Published { stored_on } => {
+                if self.advertiser.published(id, stored_on, cx.now.time) && self.is_live() {
+                    cx.event(Event::CodeAdvertised { session: self.id.clone(), nodes: stored_on });
+                }
+            }
+            JobResult::Stored => self.stored(id, cx),
+            JobResult::StoreFailed => self.store_failed(id, cx),
+            JobResult::Found(_)
+            | JobResult::LookedUp { .. }
+            | JobResult::Dialled { .. }
+            | JobResult::DialFailed(_)
+            | JobResult::StreamOpened(_)
+            | JobResult::StreamFailed => {}
+        }
+        self.advertise(own, cx);
+    }
+
+    /// A hello between the two finished the pairing.
+    pub(super) fn completed(&mut self, pairing_id: PairingId, cx: &mut Context<'_>) -> bool {
+        let ours = match &self.phase {
+            Phase::Serving(_, Step::AwaitH5 { pairing_id: id, .. }) => *id == pairing_id,
+            // While H5 is being stored, the disk's answer ends the session.
+            Phase::Serving(..) | Phase::Open | Phase::Over(_) => false,
+        };
+        if ours && let Some((attempt, _)) = self.take_attempt() {
+            self.paired(*attempt, pairing_id, cx);
+        }
+        ours
+    }
+
+    /// Our addresses changed, or the DHT came within reach.
+    pub(super) fn advertise_anew(&mut self, own: &[Address], cx: &mut Context<'_>) {
+        if self.is_live() {
+            self.advertiser.due(cx.now.time);
+            self.advertise(own, cx);
+        }
+    }
+
+    /// Time has passed.
+    pub(super) fn handle_timeout(&mut self, own: &[Address], cx: &mut Context<'_>) {
+        let now = cx.now.time;
+        for half in self.half_open.extract_if(.., |h| h.until <= now) {
+            cx.finish(half.stream);
+        }
+        self.attempt_timeout(cx);
+        if now >= self.ends && matches!(self.phase, Phase::Open) {
+            self.end(Outcome::Failed(Cause::CodeExpired), cx);
+        }
+        self.advertise(own, cx);
+    }
+
+    /// When [`Initiator::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        let mut at = self.half_open.iter().map(|h| h.until).min();
+        match &self.phase {
+            Phase::Open => at = earlier(at, Some(self.ends)),
+            Phase::Serving(attempt, step) => at = earlier(at, attempt.deadline(step)),
+            Phase::Over(over) => {
+                at = earlier(at, over.last.as_ref().and_then(|a| a.lost).map(|lost| lost + limits::RESUME));
+                at = earlier(at, Some(over.since + limits::KEEP_ENDED));
+            }
+        }
+        earlier(at, self.advertiser.next())
+    }
+
+    // What follows changes phases; everything above only routes.
+
+    fn handle_h1(&mut self, half: HalfOpen, frame: &Frame, cx: &mut Context<'_>) {
+        let HalfOpen { stream, from, p1, .. } = half;
+        if frame.kind() != FrameType::H1 {
+            cx.finish(stream);
+            return;
+        }
+        let Ok(received) = p1.handle(&self.keys, frame, cx.rng) else {
+            cx.finish(stream);
+            self.count_failed_proof(cx);
+            return;
+        };
+        let refusal = match &self.phase {
+            Phase::Open => None,
+            Phase::Over(over) => Some(over.refusal),
+            Phase::Serving(attempt, step) if attempt.may_be_replaced_by(from.tid, step) => None,
+            Phase::Serving(..) => Some(Refusal::Busy),
+        };
+        if let Some(refusal) = refusal {
+            let h2 = received.refuse(refusal, cx.rng);
+            cx.send(stream, vec![h2]);
+            cx.finish(stream);
+            return;
+        }
+        self.close_attempt(cx);
+        let (hs, h2) = received.go_on(cx.rng);
+        cx.send(stream, vec![h2]);
+        cx.event(Event::Connected { session: self.id.clone(), path: from.path, address: from.address });
+        let attempt = Attempt {
+            stream: Some(stream),
+            lost: None,
+            from,
+            token: hs.resume_token(),
+            started: cx.now.time,
+            device: None,
+            answered: None,
+        };
+        let step = Step::AwaitH3 { hs, until: cx.now.time + limits::HANDSHAKE_STEP };
+        self.phase = Phase::Serving(Box::new(attempt), step);
+    }
+
+    fn handle_attempt_frame(&mut self, frame: Frame, cx: &mut Context<'_>) {
+        let Some(attempt) = self.attempt() else { return };
+        // A repeat is known by its bytes and answered with the same bytes; it is never decrypted twice.
+        if let Some((last, answer)) = &attempt.answered
+            && *last == frame
+        {
+            if let Some(stream) = attempt.stream {
+                cx.send(stream, vec![answer.clone()]);
+            }
+            return;
+        }
+        let Some((mut attempt, step)) = self.take_attempt() else { return };
+        let step = match step {
+            step if step.is_repeat(&frame) => step,
+            Step::AwaitH3 { hs, .. } if frame.kind() == FrameType::H3 => {
+                let Ok(hs) = hs.handle(&frame, cx.config.identity.public()) else {
+                    attempt.close(cx);
+                    self.count_failed_proof(cx);
+                    return;
+                };
+                attempt.device = Some(PeerCard::of(hs.peer(), hs.info()));
+                Step::Question { hs: Box::new(hs), h3: frame, asked: false, until: cx.now.time + limits::QUESTION }
+            }
+            Step::AwaitH5 { hs, pairing_id, .. } if frame.kind() == FrameType::H5 => match hs.handle(&frame) {
+                Ok(H5::Stored(hs)) => {
+                    let job = cx.job(Job::Store(StoreChange::Paired(pairing_id)));
+                    Step::StoringPaired { job, hs, h5: frame, pairing_id }
+                }
+                Ok(H5::Declined) => {
+                    cx.job(Job::Store(StoreChange::Forget(pairing_id)));
+                    return self.end_with(*attempt, Outcome::Failed(Cause::Rejected), cx);
+                }
+                Err(_) => return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx),
+            },
+            // Not what the step expects: the stream ends, and what is stored stays as section 8 says.
+            Step::AwaitH3 { .. } => return attempt.close(cx),
+            Step::Question { .. } | Step::StoringPending { .. } | Step::AwaitH5 { .. } | Step::StoringPaired { .. } => {
+                return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx);
+            }
+        };
+        self.phase = Phase::Serving(attempt, step);
+    }
+
+    fn allow(&mut self, cx: &mut Context<'_>) {
+        let Some((attempt, step)) = self.take_attempt() else { return };
+        let step = match step {
+            Step::Question { hs, h3, .. } => {
+                let info = cx.own_info();
+                let (hs, h4, agreement) = hs.allow(&cx.config.identity, &info, cx.rng);
+                let pairing_id = agreement.pairing_id;
+                let pending = pending(agreement, &attempt.from);
+                let job = cx.job(Job::Store(StoreChange::Pending(Box::new(pending))));
+                Step::StoringPending { job, hs, h3, h4, pairing_id }
+            }
+            step @ (Step::AwaitH3 { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH5 { .. }
+            | Step::StoringPaired { .. }) => step,
+        };
+        self.phase = Phase::Serving(attempt, step);
+    }
+
+    fn deny(&mut self, denial: Denial, cause: Cause, cx: &mut Context<'_>) {
+        let Some((mut attempt, step)) = self.take_attempt() else { return };
+        if let Step::Question { hs, h3, .. } = step {
+            let h4 = hs.deny(denial);
+            if let Some(stream) = attempt.stream {
+                cx.send(stream, vec![h4.clone()]);
+            }
+            attempt.answered = Some((h3, h4));
+        }
+        self.end_with(*attempt, Outcome::Failed(cause), cx);
+    }
+
+    fn stored(&mut self, id: JobId, cx: &mut Context<'_>) {
+        let Some((mut attempt, step)) = self.take_attempt() else { return };
+        let step = match step {
+            Step::StoringPending { job, hs, h3, h4, pairing_id } if job == id => {
+                if let Some(stream) = attempt.stream {
+                    cx.send(stream, vec![h4.clone()]);
+                }
+                attempt.answered = Some((h3, h4));
+                Step::AwaitH5 { hs, pairing_id, until: cx.now.time + limits::PEER_ANSWER }
+            }
+            Step::StoringPaired { job, hs, h5, pairing_id } if job == id => {
+                let h6 = hs.confirm();
+                if let Some(stream) = attempt.stream {
+                    cx.send(stream, vec![h6.clone()]);
+                }
+                attempt.answered = Some((h5, h6));
+                return self.paired(*attempt, pairing_id, cx);
+            }
+            step => step,
+        };
+        self.phase = Phase::Serving(attempt, step);
+    }
+
+    fn store_failed(&mut self, id: JobId, cx: &mut Context<'_>) {
+        let Some((attempt, step)) = self.take_attempt() else { return };
+        let ours = match &step {
+            Step::StoringPending { job, .. } | Step::StoringPaired { job, .. } => *job == id,
+            Step::AwaitH3 { .. } | Step::Question { .. } | Step::AwaitH5 { .. } => false,
+        };
+        if ours {
+            return self.end_with(*attempt, Outcome::Failed(Cause::Storage), cx);
+        }
+        self.phase = Phase::Serving(attempt, step);
+    }
+
+    fn paired(&mut self, attempt: Attempt, pairing_id: PairingId, cx: &mut Context<'_>) {
+        if let Some(device) = attempt.device.clone() {
+            let elapsed = cx.now.time.since(attempt.started);
+            let path = attempt.from.path;
+            cx.event(Event::Paired { session: self.id.clone(), pairing_id, device, path, elapsed });
+        }
+        self.over(Some(attempt), Outcome::Paired, cx);
+    }
+
+    fn count_failed_proof(&mut self, cx: &mut Context<'_>) {
+        if !self.is_live() {
+            return;
+        }
+        self.failed_proofs += 1;
+        if self.failed_proofs >= limits::MAX_FAILED_PROOFS && self.may_burn() {
+            self.close_attempt(cx);
+            self.end(Outcome::Failed(Cause::TooManyAttempts), cx);
+        }
+    }
+
+    /// A code burns until its question was answered; then it is used, and the commit must not be torn apart.
+    fn may_burn(&self) -> bool {
+        match &self.phase {
+            Phase::Open | Phase::Serving(_, Step::AwaitH3 { .. } | Step::Question { .. }) => true,
+            Phase::Over(_) | Phase::Serving(..) => false,
+        }
+    }
+
+    fn attempt_timeout(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.time;
+        if let Phase::Over(over) = &mut self.phase {
+            let expired = |a: &mut Attempt| a.lost.is_some_and(|lost| now >= lost + limits::RESUME);
+            if let Some(attempt) = over.last.take_if(expired) {
+                attempt.close(cx);
+            }
+            return;
+        }
+        let Some((attempt, step)) = self.take_attempt() else { return };
+        if attempt.deadline(&step).is_none_or(|at| now < at) {
+            self.phase = Phase::Serving(attempt, step);
+            return;
+        }
+        match step {
+            Step::AwaitH3 { .. } => attempt.close(cx),
+            Step::Question { until, .. } if now >= until => {
+                self.phase = Phase::Serving(attempt, step);
+                self.deny(Denial::Unanswered, Cause::TimedOut, cx);
+            }
+            Step::AwaitH5 { until, .. } if now >= until => {
+                self.end_with(*attempt, Outcome::Failed(Cause::TimedOut), cx);
+            }
+            Step::Question { .. } | Step::AwaitH5 { .. } => {
+                self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx);
+            }
+            Step::StoringPending { .. } | Step::StoringPaired { .. } => self.phase = Phase::Serving(attempt, step),
+        }
+    }
+
+    /// Drops the joiner being served, whose handshake has touched nothing durable, and opens the code again.
+    fn close_attempt(&mut self, cx: &mut Context<'_>) {
+        if let Some((attempt, _)) = self.take_attempt() {
+            attempt.close(cx);
+        }
+    }
+
+    /// Ends the session and the handshake that led there.
+    fn end_with(&mut self, mut attempt: Attempt, outcome: Outcome, cx: &mut Context<'_>) {
+        attempt.close(cx);
+        attempt.stream = None;
+        self.over(Some(attempt), outcome, cx);
+    }
+
+    /// Ends the session.
+    fn end(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+        let attempt = self.take_attempt().map(|(attempt, _)| *attempt);
+        self.over(attempt, outcome, cx);
+    }
+
+    fn over(&mut self, attempt: Option<Attempt>, outcome: Outcome, cx: &mut Context<'_>) {
+        if let Outcome::Failed(cause) = outcome {
+            cx.event(Event::PairingFailed { session: self.id.clone(), cause });
+        }
+        let now = cx.now.time;
+        // An answer that may not have arrived is kept as long as if the connection had been lost just now.
+        let last = attempt.filter(|a| a.answered.is_some()).map(|mut attempt| {
+            attempt.lost.get_or_insert(now);
+            attempt
+        });
+        let (refusal, state) = ending(outcome);
+        self.phase = Phase::Over(Box::new(Over { outcome, refusal, since: now, last }));
+        self.advertiser.close(state, now);
+    }
+
+    /// Publishes the record, or buries it, if that is due.
+    pub(super) fn advertise(&mut self, own: &[Address], cx: &mut Context<'_>) {
+        if !cx.config.dht {
+            return;
+        }
+        let life = self.ends.since(cx.now.time);
+        let advert = |cx: &Context<'_>| Advert {
+            state: AdvertState::Open,
+            not_after: self.not_after,
+            tid: cx.config.tid,
+            addresses: for_advert(own, cx.config.loopback, MAX_ADDRESSES),
+            relays: Vec::new(),
+        };
+        self.advertiser.run(&self.keys, life, advert, cx);
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        match &self.phase {
+            Phase::Open => None,
+            Phase::Serving(attempt, _) => Some(attempt),
+            Phase::Over(over) => over.last.as_ref(),
+        }
+    }
+
+    fn attempt_mut(&mut self) -> Option<&mut Attempt> {
+        match &mut self.phase {
+            Phase::Open => None,
+            Phase::Serving(attempt, _) => Some(attempt),
+            Phase::Over(over) => over.last.as_mut(),
+        }
+    }
+
+    /// Takes the joiner being served out of its phase, which is open until somebody puts another one back.
+    fn take_attempt(&mut self) -> Option<(Box<Attempt>, Step)> {
+        match std::mem::replace(&mut self.phase, Phase::Open) {
+            Phase::Serving(attempt, step) => Some((attempt, step)),
+            other @ (Phase::Open | Phase::Over(_)) => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+}
+
+impl Attempt {
+    /// A newcomer who proved the code takes the place of a joiner that has gone before it said who it is, and of its own
+    /// earlier try.
+    fn may_be_replaced_by(&self, tid: Tid, step: &Step) -> bool {
+        matches!(step, Step::AwaitH3 { .. }) && (self.stream.is_none() || self.from.tid == tid)
+    }
+
+    fn deadline(&self, step: &Step) -> Option<Time> {
+        let resume = self.lost.map(|lost| lost + limits::RESUME);
+        match step {
+            Step::AwaitH3 { until, .. } => Some(*until),
+            Step::Question { until, .. } | Step::AwaitH5 { until, .. } => earlier(Some(*until), resume),
+            Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
+        }
+    }
+
+    fn close(&self, cx: &mut Context<'_>) {
+        if let Some(stream) = self.stream {
+            cx.finish(stream);
+        }
+    }
+}
+
+impl Step {
+    fn name(&self) -> &'static str {
+        match self {
+            Step::AwaitH3 { .. } => "handshake",
+            Step::Question { .. } => "approval",
+            Step::StoringPending { .. } | Step::AwaitH5 { .. } => "waiting_for_peer",
+            Step::StoringPaired { .. } => "committing",
+        }
+    }
+
+    /// A frame that was taken before and whose answer is not ready, or that is older than the last one.
+    fn is_repeat(&self, frame: &Frame) -> bool {
+        match self {
+            Step::AwaitH3 { .. } | Step::AwaitH5 { .. } => false,
+            Step::Question { h3, .. } | Step::StoringPending { h3, .. } => h3 == frame,
+            Step::StoringPaired { h5, .. } => h5 == frame || frame.kind() == FrameType::H3,
+        }
+    }
+}
+
+fn pending(agreement: Agreement, from: &Inbound) -> PendingPairing {
+    let path: Path = from.path;
+    PendingPairing { agreement, role: Role::Initiator, path, addresses: vec![from.address] }
+}
+
+/// What an ended code answers, in H2 and in its tombstone.
+fn ending(outcome: Outcome) -> (Refusal, AdvertState) {
+    match outcome {
+        Outcome::Failed(Cause::CodeExpired) => (Refusal::Expired, AdvertState::Expired),
+        Outcome::Failed(Cause::TooManyAttempts) => (Refusal::Burned, AdvertState::Burned),
+        Outcome::Failed(Cause::Cancelled) => (Refusal::Cancelled, AdvertState::Cancelled),
+        Outcome::Paired | Outcome::Failed(_) => (Refusal::Used, AdvertState::Used),
+    }
+}

@@ -1,0 +1,195 @@
+//! The joiner's handshake after both proved the code: its stream, what replaces a broken one, and its steps.
+
+use crate::addr::{Address, Path};
+use crate::handshake::joiner::{ReceivedH4, SentH3, SentH5};
+use crate::id::{ConnId, JobId, PairingId, StreamId, Tid};
+use crate::limits;
+use crate::session::joiner::search::Found;
+use crate::session::{Context, DialFailure, Job, PeerCard, earlier};
+use crate::time::Time;
+use crate::wire::frames::Frame;
+
+/// A handshake with the initiator that proved the code.
+pub(super) struct Agreed {
+    tid: Tid,
+    pub(super) addresses: Vec<Address>,
+    pub(super) path: Path,
+    pub(super) device: Option<PeerCard>,
+    /// Our last frame: what a resumed handshake repeats.
+    pub(super) last: Frame,
+    link: Link,
+}
+
+/// The stream of the handshake, or how it is being replaced.
+enum Link {
+    Up { stream: StreamId },
+    Lost { since: Time, refused: u32, redial: Redial },
+}
+
+/// A new connection for a handshake that lost its own.
+enum Redial {
+    Waiting { until: Time },
+    Dialling { job: JobId },
+    Opening { job: JobId },
+}
+
+/// What the handshake has reached.
+pub(super) enum Step {
+    /// H3 is sent; the initiator's person is asked.
+    AwaitH4 { hs: SentH3, until: Time },
+    /// H4 was right; our person's question waits for its turn or for the answer.
+    Question { hs: Box<ReceivedH4>, asked: bool, until: Time },
+    /// Allowed; the pending pairing is on its way to the disk.
+    StoringPending { job: JobId, hs: Box<ReceivedH4> },
+    /// H5 is sent.
+    AwaitH6 { hs: SentH5, pairing_id: PairingId, until: Time },
+    /// The handshake is gone, the pending pairing is not: the links try a hello.
+    Reaching { pairing_id: PairingId, until: Time },
+    /// H6 came; our pairing is on its way to the disk.
+    StoringPaired { job: JobId, pairing_id: PairingId },
+}
+
+impl Agreed {
+    /// A handshake whose H3 (`last`) has just been sent on `stream`.
+    pub(super) fn new(found: Found, stream: StreamId, last: Frame) -> Agreed {
+        let Found { tid, addresses, path } = found;
+        Agreed { tid, addresses, path, device: None, last, link: Link::Up { stream } }
+    }
+
+    /// The stream in use, if the connection stands.
+    pub(super) fn stream(&self) -> Option<StreamId> {
+        match &self.link {
+            Link::Up { stream } => Some(*stream),
+            Link::Lost { .. } => None,
+        }
+    }
+
+    pub(super) fn deadline(&self, step: &Step) -> Option<Time> {
+        let lost = match &self.link {
+            Link::Up { .. } => None,
+            Link::Lost { since, redial: Redial::Waiting { until }, .. } => {
+                earlier(Some(*until), Some(*since + limits::RESUME))
+            }
+            Link::Lost { since, .. } => Some(*since + limits::RESUME),
+        };
+        match step {
+            Step::AwaitH4 { until, .. } | Step::Question { until, .. } => earlier(Some(*until), lost),
+            Step::AwaitH6 { until, .. } if self.stream().is_some() => Some(*until),
+            Step::AwaitH6 { .. } => lost,
+            // Only its own end counts here: the links do the rest.
+            Step::Reaching { until, .. } => Some(*until),
+            Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
+        }
+    }
+
+    /// Whether a lost handshake cannot be resumed any more.
+    pub(super) fn gave_up(&self, now: Time) -> bool {
+        match &self.link {
+            Link::Up { .. } => false,
+            Link::Lost { since, refused, .. } => {
+                now.since(*since) >= limits::RESUME || *refused >= limits::REFUSED_DIALS
+            }
+        }
+    }
+
+    /// The stream broke.
+    pub(super) fn lost(&mut self, now: Time) {
+        self.link = Link::Lost { since: now, refused: 0, redial: Redial::Waiting { until: now } };
+    }
+
+    /// Abandons the stream, to try another connection.
+    pub(super) fn abandon(&mut self, cx: &mut Context<'_>) {
+        if let Some(stream) = self.stream() {
+            cx.reset(stream);
+        }
+        self.lost(cx.now.time);
+    }
+
+    /// Starts a new connection if one is due.
+    pub(super) fn redial(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.time;
+        if let Link::Lost { redial, .. } = &mut self.link
+            && matches!(redial, Redial::Waiting { until } if *until <= now)
+        {
+            let job = cx.job(Job::Dial { tid: self.tid, addresses: self.addresses.clone() });
+            *redial = Redial::Dialling { job };
+        }
+    }
+
+    pub(super) fn dialled(&mut self, id: JobId, conn: ConnId, path: Path, cx: &mut Context<'_>) {
+        if let Link::Lost { redial, .. } = &mut self.link
+            && matches!(redial, Redial::Dialling { job } if *job == id)
+        {
+            let job = cx.job(Job::OpenStream(conn));
+            *redial = Redial::Opening { job };
+            self.path = path;
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
+        if let Link::Lost { refused, redial, .. } = &mut self.link
+            && matches!(redial, Redial::Dialling { job } if *job == id)
+        {
+            *refused = if failure == DialFailure::NoAnswer { 0 } else { *refused + 1 };
+            *redial = Redial::Waiting { until: now + limits::REDIAL_MAX / 2 };
+        }
+    }
+
+    pub(super) fn stream_opened(&mut self, id: JobId, stream: StreamId, step: &mut Step, cx: &mut Context<'_>) {
+        let opening = matches!(&self.link, Link::Lost { redial: Redial::Opening { job }, .. } if *job == id);
+        match step.resume_frame() {
+            Some(resume) if opening => {
+                cx.send(stream, vec![resume, self.last.clone()]);
+                self.link = Link::Up { stream };
+                if let Step::AwaitH6 { until, .. } = step {
+                    *until = cx.now.time + limits::CONFIRMATION;
+                }
+            }
+            _ => cx.finish(stream),
+        }
+    }
+
+    pub(super) fn stream_failed(&mut self, id: JobId, now: Time) {
+        if let Link::Lost { redial, .. } = &mut self.link
+            && matches!(redial, Redial::Opening { job } if *job == id)
+        {
+            *redial = Redial::Waiting { until: now + limits::REDIAL_MIN };
+        }
+    }
+
+    /// Hands a pending pairing whose handshake is gone to the links.
+    pub(super) fn reaching(&self, pairing_id: PairingId, cx: &mut Context<'_>) -> Step {
+        cx.job(Job::Reach { pairing_id, tid: self.tid, addresses: self.addresses.clone() });
+        Step::Reaching { pairing_id, until: cx.now.time + limits::HELLO_RETRY }
+    }
+
+    /// Ends whatever the handshake holds.
+    pub(super) fn close(&self, cx: &mut Context<'_>) {
+        match &self.link {
+            Link::Up { stream } => cx.finish(*stream),
+            Link::Lost { redial: Redial::Dialling { job } | Redial::Opening { job }, .. } => cx.cancel(*job),
+            Link::Lost { redial: Redial::Waiting { .. }, .. } => {}
+        }
+    }
+}
+
+impl Step {
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Step::AwaitH4 { .. } => "waiting_for_peer",
+            Step::Question { .. } => "approval",
+            Step::StoringPending { .. } | Step::AwaitH6 { .. } | Step::StoringPaired { .. } => "committing",
+            Step::Reaching { .. } => "pending",
+        }
+    }
+
+    /// What continues this step on a new connection.
+    pub(super) fn resume_frame(&self) -> Option<Frame> {
+        match self {
+            Step::AwaitH4 { hs, .. } => Some(hs.resume_frame()),
+            Step::Question { hs, .. } => Some(hs.resume_frame()),
+            Step::AwaitH6 { hs, .. } => Some(hs.resume_frame()),
+            Step::StoringPending { .. } | Step::Reaching { .. } | Step::StoringPaired { .. } => None,
+        }
+    }
+}

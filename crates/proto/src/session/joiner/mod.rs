@@ -1,0 +1,524 @@
+//! One code that somebody typed or scanned here: finding its initiator, proving the code, agreeing, storing.
+//!
+//! Two phases: searching, in which several candidates are tried at once until one of them proves the code; and agreed,
+//! in which the handshake with that one goes on, over a new connection if the old one breaks.
+
+mod agreed;
+mod search;
+
+use crate::addr::{Address, Path};
+use crate::cause::Cause;
+use crate::handshake::joiner::{H4, ProvedCode};
+use crate::handshake::{Agreement, Denial, Mode, Refusal};
+use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId, Tid};
+use crate::keys::CodeKeys;
+use crate::limits;
+use crate::session::{
+    Answer, Consent, Context, DialFailure, Event, Job, JobResult, Outcome, PeerCard, PendingPairing, Role,
+    SessionStatus, StoreChange, StreamEnd,
+};
+use crate::time::Time;
+use crate::wire::advert::AdvertState;
+use crate::wire::frames::Frame;
+
+use agreed::{Agreed, Step};
+use search::{Found, Proof, Search};
+
+/// The machine of one code that was typed here.
+pub(super) struct Joiner {
+    id: SessionId,
+    consent: Consent,
+    started: Time,
+    phase: Phase,
+}
+
+/// Where the session stands.
+enum Phase {
+    Searching(Box<Search>),
+    Agreed(Box<Agreed>, Step),
+    Over { outcome: Outcome, since: Time, device: Option<PeerCard>, path: Option<Path> },
+}
+
+/// What a person typed, with everything a QR text adds.
+pub(super) struct Target {
+    pub(super) keys: CodeKeys,
+    pub(super) mode: Mode,
+    pub(super) pin: Option<Tid>,
+    pub(super) hints: Vec<Address>,
+}
+
+impl Joiner {
+    pub(super) fn new(id: SessionId, target: Target, consent: Consent, cx: &mut Context<'_>) -> Joiner {
+        let started = cx.now.time;
+        let hints = target.hints.clone();
+        let unfindable = hints.is_empty() && !cx.config.dht;
+        let mut search = Search::new(target, started);
+        search.add_hints(&hints, &id, cx);
+        let mut joiner = Joiner { id, consent, started, phase: Phase::Searching(Box::new(search)) };
+        if unfindable {
+            joiner.fail_search(Cause::NoBootstrap, cx);
+        }
+        joiner.drive(cx);
+        joiner
+    }
+
+    pub(super) fn is_live(&self) -> bool {
+        !matches!(self.phase, Phase::Over { .. })
+    }
+
+    pub(super) fn wiped_at(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Over { since, .. } => Some(*since + limits::KEEP_ENDED),
+            Phase::Searching(_) | Phase::Agreed(..) => None,
+        }
+    }
+
+    pub(super) fn status(&self) -> SessionStatus {
+        let mut status = SessionStatus {
+            session: self.id.clone(),
+            role: Role::Joiner,
+            state: "searching",
+            expires_at: None,
+            device: None,
+            path: None,
+            cause: None,
+        };
+        match &self.phase {
+            Phase::Searching(search) if search.has_found() => status.state = "connecting",
+            Phase::Searching(_) => {}
+            Phase::Agreed(agreed, step) => {
+                status.state = step.name();
+                status.device = agreed.device.clone();
+                status.path = Some(agreed.path);
+            }
+            Phase::Over { outcome, device, path, .. } => {
+                status.device = device.clone();
+                status.path = *path;
+                match outcome {
+                    Outcome::Paired => status.state = "paired",
+                    Outcome::Failed(cause) => {
+                        status.state = "failed";
+                        status.cause = Some(*cause);
+                    }
+                }
+            }
+        }
+        status
+    }
+
+    pub(super) fn wants_to_ask(&self) -> bool {
+        matches!(&self.phase, Phase::Agreed(_, Step::Question { asked: false, .. }))
+    }
+
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(&self.phase, Phase::Agreed(_, Step::Question { asked: true, .. }))
+    }
+
+    pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
+        let Phase::Agreed(agreed, step) = &mut self.phase else {
+            return;
+        };
+        let Step::Question { hs, asked, .. } = step else {
+            return;
+        };
+        *asked = true;
+        let device = card(hs.agreement());
+        cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path: agreed.path });
+        if self.consent == Consent::Given {
+            self.answer(Answer::Allow, cx);
+        }
+    }
+
+    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) -> bool {
+        if !self.is_asking() {
+            return false;
+        }
+        match answer {
+            Answer::Allow => self.allow(cx),
+            Answer::Deny => self.decline(Cause::Rejected, cx),
+        }
+        true
+    }
+
+    /// Gives up. False once our person agreed: then only the commit can end it.
+    pub(super) fn cancel(&mut self, cx: &mut Context<'_>) -> bool {
+        match &self.phase {
+            Phase::Over { .. } => false,
+            Phase::Searching(_) => {
+                self.fail_search(Cause::Cancelled, cx);
+                true
+            }
+            Phase::Agreed(_, step) => match step {
+                Step::AwaitH4 { .. } => {
+                    if let Some((agreed, _)) = self.take_agreed() {
+                        self.fail(*agreed, Cause::Cancelled, cx);
+                    }
+                    true
+                }
+                Step::Question { .. } => {
+                    self.decline(Cause::Cancelled, cx);
+                    true
+                }
+                Step::StoringPending { .. }
+                | Step::AwaitH6 { .. }
+                | Step::Reaching { .. }
+                | Step::StoringPaired { .. } => false,
+            },
+        }
+    }
+
+    pub(super) fn owns_stream(&self, id: StreamId) -> bool {
+        match &self.phase {
+            Phase::Searching(search) => search.owns_stream(id),
+            Phase::Agreed(agreed, _) => agreed.stream() == Some(id),
+            Phase::Over { .. } => false,
+        }
+    }
+
+    pub(super) fn handle_frame(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(_) => self.handle_h2(stream, &frame, cx),
+            Phase::Agreed(..) => self.handle_agreed(&frame, cx),
+            Phase::Over { .. } => {}
+        }
+        self.drive(cx);
+    }
+
+    pub(super) fn handle_stream_end(&mut self, id: StreamId, end: StreamEnd, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(search) => search.stream_ended(id, end, cx.now.time),
+            Phase::Agreed(..) => self.agreed_stream_end(end, cx),
+            Phase::Over { .. } => {}
+        }
+        self.drive(cx);
+    }
+
+    pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, cx: &mut Context<'_>) {
+        match result {
+            JobResult::Found(record) => {
+                if let Phase::Searching(search) = &mut self.phase {
+                    search.found(id, &record, &self.id, cx);
+                }
+            }
+            JobResult::LookedUp { answered } => {
+                if let Some(search) = self.search() {
+                    search.looked_up(id, answered);
+                }
+            }
+            JobResult::Dialled { conn, address, path } => self.dialled(id, conn, address, path, cx),
+            JobResult::DialFailed(failure) => self.dial_failed(id, failure, cx),
+            JobResult::StreamOpened(stream) => self.stream_opened(id, stream, cx),
+            JobResult::StreamFailed => self.stream_failed(id, cx),
+            JobResult::Stored => self.stored(id, cx),
+            JobResult::StoreFailed => self.store_failed(id, cx),
+            JobResult::Published { .. } => {}
+        }
+        self.drive(cx);
+    }
+
+    /// A hello between the two finished the pairing.
+    pub(super) fn completed(&mut self, pairing_id: PairingId, cx: &mut Context<'_>) -> bool {
+        let Phase::Agreed(_, step) = &self.phase else {
+            return false;
+        };
+        let ours = match step {
+            Step::AwaitH6 { pairing_id: id, .. } | Step::Reaching { pairing_id: id, .. } => *id == pairing_id,
+            Step::AwaitH4 { .. } | Step::Question { .. } | Step::StoringPending { .. } | Step::StoringPaired { .. } => {
+                false
+            }
+        };
+        if ours && let Some((agreed, _)) = self.take_agreed() {
+            self.paired(*agreed, pairing_id, cx);
+        }
+        ours
+    }
+
+    pub(super) fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        self.drive(cx);
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        match &self.phase {
+            Phase::Searching(search) => search.deadline(),
+            Phase::Agreed(agreed, step) => agreed.deadline(step),
+            Phase::Over { since, .. } => Some(*since + limits::KEEP_ENDED),
+        }
+    }
+
+    /// Starts whatever is due, and ends what has had its time.
+    fn drive(&mut self, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(search) => {
+                search.look_up(cx);
+                search.try_candidates(cx);
+                if let Some(cause) = search.verdict(cx.now.time) {
+                    self.fail_search(cause, cx);
+                }
+            }
+            Phase::Agreed(..) => self.drive_agreed(cx),
+            Phase::Over { .. } => {}
+        }
+    }
+
+    fn search(&mut self) -> Option<&mut Search> {
+        match &mut self.phase {
+            Phase::Searching(search) => Some(search),
+            Phase::Agreed(..) | Phase::Over { .. } => None,
+        }
+    }
+
+    fn dialled(&mut self, id: JobId, conn: ConnId, address: Address, path: Path, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(search) => search.dialled(id, conn, address, path, &self.id, cx),
+            Phase::Agreed(agreed, _) => agreed.dialled(id, conn, path, cx),
+            Phase::Over { .. } => {}
+        }
+    }
+
+    fn dial_failed(&mut self, id: JobId, failure: DialFailure, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(search) => search.dial_failed(id, failure, cx.now.time),
+            Phase::Agreed(agreed, _) => agreed.dial_failed(id, failure, cx.now.time),
+            Phase::Over { .. } => {}
+        }
+    }
+
+    fn stream_opened(&mut self, id: JobId, stream: StreamId, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(search) => search.stream_opened(id, stream, cx),
+            Phase::Agreed(agreed, step) => agreed.stream_opened(id, stream, step, cx),
+            Phase::Over { .. } => cx.finish(stream),
+        }
+    }
+
+    fn stream_failed(&mut self, id: JobId, cx: &mut Context<'_>) {
+        match &mut self.phase {
+            Phase::Searching(search) => search.stream_failed(id, cx.now.time),
+            Phase::Agreed(agreed, _) => agreed.stream_failed(id, cx.now.time),
+            Phase::Over { .. } => {}
+        }
+    }
+
+    fn handle_h2(&mut self, stream: StreamId, frame: &Frame, cx: &mut Context<'_>) {
+        match self.search().and_then(|search| search.handle_h2(stream, frame, cx)) {
+            Some(Proof::GoOn(proved, found)) => self.go_on(*proved, stream, found, cx),
+            Some(Proof::Over(refusal)) => self.fail_search(over_cause(refusal), cx),
+            None => {}
+        }
+    }
+
+    fn go_on(&mut self, proved: ProvedCode, stream: StreamId, found: Found, cx: &mut Context<'_>) {
+        let info = cx.own_info();
+        let (hs, h3) = proved.send(&cx.config.identity, &info, cx.rng);
+        cx.send(stream, vec![h3.clone()]);
+        let step = Step::AwaitH4 { hs, until: cx.now.time + limits::PEER_ANSWER };
+        self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, h3)), step);
+    }
+
+    fn handle_agreed(&mut self, frame: &Frame, cx: &mut Context<'_>) {
+        let Some((mut agreed, step)) = self.take_agreed() else { return };
+        let now = cx.now.time;
+        let step = match step {
+            Step::AwaitH4 { hs, .. } => match hs.handle(frame) {
+                Ok(H4::Offer(hs)) => {
+                    agreed.device = Some(card(hs.agreement()));
+                    Step::Question { hs, asked: false, until: now + limits::QUESTION }
+                }
+                Ok(H4::Denied(denial)) => return self.fail(*agreed, denial_cause(denial), cx),
+                Err(_) => return self.fail(*agreed, Cause::AuthenticationFailed, cx),
+            },
+            Step::AwaitH6 { hs, pairing_id, .. } => match hs.handle(frame) {
+                Ok(()) => {
+                    let job = cx.job(Job::Store(StoreChange::Paired(pairing_id)));
+                    Step::StoringPaired { job, pairing_id }
+                }
+                Err(_) => {
+                    agreed.close(cx);
+                    agreed.reaching(pairing_id, cx)
+                }
+            },
+            // A repeated H4 is ignored.
+            step @ (Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::Reaching { .. }
+            | Step::StoringPaired { .. }) => step,
+        };
+        self.phase = Phase::Agreed(agreed, step);
+    }
+
+    fn agreed_stream_end(&mut self, end: StreamEnd, cx: &mut Context<'_>) {
+        let Some((mut agreed, step)) = self.take_agreed() else { return };
+        agreed.lost(cx.now.time);
+        // If the initiator closed on purpose, it has wiped its side of the handshake.
+        let step = match (end, step) {
+            (StreamEnd::Finished, Step::AwaitH4 { .. } | Step::Question { .. }) => {
+                return self.fail(*agreed, Cause::ConnectionLost, cx);
+            }
+            (StreamEnd::Finished, Step::AwaitH6 { pairing_id, .. }) => agreed.reaching(pairing_id, cx),
+            (StreamEnd::Finished | StreamEnd::Lost, step) => step,
+        };
+        self.phase = Phase::Agreed(agreed, step);
+    }
+
+    fn allow(&mut self, cx: &mut Context<'_>) {
+        let Some((agreed, step)) = self.take_agreed() else { return };
+        let step = match step {
+            Step::Question { hs, .. } => {
+                let pending = PendingPairing {
+                    agreement: hs.agreement().clone(),
+                    role: Role::Joiner,
+                    path: agreed.path,
+                    addresses: agreed.addresses.clone(),
+                };
+                let job = cx.job(Job::Store(StoreChange::Pending(Box::new(pending))));
+                Step::StoringPending { job, hs }
+            }
+            step @ (Step::AwaitH4 { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH6 { .. }
+            | Step::Reaching { .. }
+            | Step::StoringPaired { .. }) => step,
+        };
+        self.phase = Phase::Agreed(agreed, step);
+    }
+
+    fn decline(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        let Some((agreed, step)) = self.take_agreed() else { return };
+        if let (Some(stream), Step::Question { hs, .. }) = (agreed.stream(), step) {
+            cx.send(stream, vec![hs.declined()]);
+        }
+        self.fail(*agreed, cause, cx);
+    }
+
+    fn stored(&mut self, id: JobId, cx: &mut Context<'_>) {
+        let Some((mut agreed, step)) = self.take_agreed() else { return };
+        let step = match step {
+            Step::StoringPending { job, hs } if job == id => {
+                let pairing_id = hs.agreement().pairing_id;
+                let (hs, h5) = hs.stored();
+                agreed.last = h5.clone();
+                if let Some(stream) = agreed.stream() {
+                    cx.send(stream, vec![h5]);
+                }
+                Step::AwaitH6 { hs, pairing_id, until: cx.now.time + limits::CONFIRMATION }
+            }
+            Step::StoringPaired { job, pairing_id } if job == id => return self.paired(*agreed, pairing_id, cx),
+            step => step,
+        };
+        self.phase = Phase::Agreed(agreed, step);
+    }
+
+    fn store_failed(&mut self, id: JobId, cx: &mut Context<'_>) {
+        let Some((agreed, step)) = self.take_agreed() else { return };
+        let ours = match &step {
+            Step::StoringPending { job, .. } | Step::StoringPaired { job, .. } => *job == id,
+            Step::AwaitH4 { .. } | Step::Question { .. } | Step::AwaitH6 { .. } | Step::Reaching { .. } => false,
+        };
+        if ours {
+            return self.fail(*agreed, Cause::Storage, cx);
+        }
+        self.phase = Phase::Agreed(agreed, step);
+    }
+
+    fn drive_agreed(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.time;
+        let Some((mut agreed, step)) = self.take_agreed() else { return };
+        let gave_up = agreed.gave_up(now);
+        let step = match step {
+            Step::AwaitH4 { until, .. } if now >= until => return self.fail(*agreed, Cause::TimedOut, cx),
+            Step::AwaitH4 { .. } | Step::Question { .. } if gave_up => {
+                return self.fail(*agreed, Cause::ConnectionLost, cx);
+            }
+            Step::Question { until, .. } if now >= until => {
+                self.phase = Phase::Agreed(agreed, step);
+                return self.decline(Cause::TimedOut, cx);
+            }
+            Step::AwaitH6 { pairing_id, .. } if gave_up => agreed.reaching(pairing_id, cx),
+            Step::AwaitH6 { hs, pairing_id, until } if now >= until && agreed.stream().is_some() => {
+                // Silence on a connection that looks alive: try another one.
+                agreed.abandon(cx);
+                Step::AwaitH6 { hs, pairing_id, until }
+            }
+            Step::Reaching { until, .. } if now >= until => {
+                return self.fail(*agreed, Cause::ConnectionLost, cx);
+            }
+            step => step,
+        };
+        if step.resume_frame().is_some() {
+            agreed.redial(cx);
+        }
+        self.phase = Phase::Agreed(agreed, step);
+    }
+
+    fn paired(&mut self, agreed: Agreed, pairing_id: PairingId, cx: &mut Context<'_>) {
+        agreed.close(cx);
+        if let Some(device) = agreed.device.clone() {
+            let elapsed = cx.now.time.since(self.started);
+            cx.event(Event::Paired { session: self.id.clone(), pairing_id, device, path: agreed.path, elapsed });
+        }
+        self.finish(Outcome::Paired, agreed.device, Some(agreed.path), cx);
+    }
+
+    fn fail(&mut self, agreed: Agreed, cause: Cause, cx: &mut Context<'_>) {
+        agreed.close(cx);
+        self.finish(Outcome::Failed(cause), agreed.device, Some(agreed.path), cx);
+    }
+
+    fn fail_search(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        if let Phase::Searching(search) = &mut self.phase {
+            search.drop_others(None, cx);
+            self.finish(Outcome::Failed(cause), None, None, cx);
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome, device: Option<PeerCard>, path: Option<Path>, cx: &mut Context<'_>) {
+        if let Outcome::Failed(cause) = outcome {
+            cx.event(Event::PairingFailed { session: self.id.clone(), cause });
+        }
+        self.phase = Phase::Over { outcome, since: cx.now.time, device, path };
+    }
+
+    /// Takes the handshake out of its phase to change it; whoever takes it puts a phase back.
+    fn take_agreed(&mut self) -> Option<(Box<Agreed>, Step)> {
+        let failed = Outcome::Failed(Cause::Internal);
+        let gone = Phase::Over { outcome: failed, since: self.started, device: None, path: None };
+        match std::mem::replace(&mut self.phase, gone) {
+            Phase::Agreed(agreed, step) => Some((agreed, step)),
+            other @ (Phase::Searching(_) | Phase::Over { .. }) => {
+                self.phase = other;
+                None
+            }
+        }
+    }
+}
+
+fn card(agreement: &Agreement) -> PeerCard {
+    PeerCard::of(agreement.peer, &agreement.info)
+}
+
+fn over_cause(refusal: Refusal) -> Cause {
+    match refusal {
+        Refusal::Expired => Cause::CodeExpired,
+        Refusal::Used | Refusal::Busy => Cause::CodeUsed,
+        Refusal::Cancelled => Cause::Cancelled,
+        Refusal::Burned => Cause::TooManyAttempts,
+    }
+}
+
+fn tombstone_cause(state: AdvertState) -> Cause {
+    match state {
+        AdvertState::Open | AdvertState::Used => Cause::CodeUsed,
+        AdvertState::Expired => Cause::CodeExpired,
+        AdvertState::Cancelled => Cause::Cancelled,
+        AdvertState::Burned => Cause::TooManyAttempts,
+    }
+}
+
+fn denial_cause(denial: Denial) -> Cause {
+    match denial {
+        Denial::Denied => Cause::Rejected,
+        Denial::Failed => Cause::ConnectionLost,
+        Denial::Unanswered => Cause::TimedOut,
+        Denial::Cancelled => Cause::Cancelled,
+    }
+}

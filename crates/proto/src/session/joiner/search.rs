@@ -1,0 +1,462 @@
+//! The joiner's search: look-ups in the DHT, and up to eight candidates of which three are tried at once.
+
+use std::time::Duration;
+
+use crate::addr::{Address, LoopbackPolicy, Path, may_dial};
+use crate::cause::Cause;
+use crate::handshake::joiner::{self as hs, H2, ProvedCode, SentH1};
+use crate::handshake::{Mode, Refusal};
+use crate::id::{ConnId, JobId, SessionId, StreamId, Tid};
+use crate::keys::CodeKeys;
+use crate::limits;
+use crate::session::joiner::{Target, tombstone_cause};
+use crate::session::{Context, DialFailure, Event, FoundBy, Job, StreamEnd, earlier};
+use crate::time::Time;
+use crate::wire::advert::{Advert, AdvertState};
+use crate::wire::frames::Frame;
+use crate::wire::record::{PLAIN_LEN, Record};
+use crate::wire::{Malformed, Reader};
+
+/// Addresses kept for one candidate: those of two adverts.
+const MAX_ADDRESSES: usize = 12;
+
+/// Looking for somebody who proves the code. The keys of the code end with the search.
+pub(super) struct Search {
+    keys: CodeKeys,
+    mode: Mode,
+    pin: Option<Tid>,
+    look_up: LookUp,
+    candidates: Vec<Candidate>,
+    found_at: Option<Time>,
+    busy_since: Option<Time>,
+    newest: u64,
+    tombstone: Option<AdvertState>,
+    wrong_device: bool,
+    answered: usize,
+}
+
+/// What H2 of a candidate means for the session.
+pub(super) enum Proof {
+    /// It proved the code: the search is over.
+    GoOn(Box<ProvedCode>, Found),
+    /// It proved the code and says that the code is over.
+    Over(Refusal),
+}
+
+/// Where the initiator is.
+pub(super) struct Found {
+    pub(super) tid: Tid,
+    pub(super) addresses: Vec<Address>,
+    pub(super) path: Path,
+}
+
+/// The look-ups in the DHT.
+struct LookUp {
+    started: Time,
+    count: usize,
+    running: Vec<JobId>,
+}
+
+/// A device that may be the initiator.
+struct Candidate {
+    tid: Tid,
+    addresses: Vec<Address>,
+    state: State,
+    dials: u32,
+    unproven: u32,
+    failure: Option<Cause>,
+    announced: bool,
+}
+
+/// What is being tried with a candidate.
+enum State {
+    Waiting { until: Time },
+    Dialling { job: JobId },
+    Opening { job: JobId, address: Address, path: Path },
+    AwaitH2 { stream: StreamId, address: Address, path: Path, hs: SentH1, until: Time },
+    Dead,
+}
+
+impl Search {
+    pub(super) fn new(target: Target, now: Time) -> Search {
+        let Target { keys, mode, pin, .. } = target;
+        Search {
+            keys,
+            mode,
+            pin,
+            look_up: LookUp { started: now, count: 0, running: Vec::new() },
+            candidates: Vec::new(),
+            found_at: None,
+            busy_since: None,
+            newest: 0,
+            tombstone: None,
+            wrong_device: false,
+            answered: 0,
+        }
+    }
+
+    /// Tries the addresses of a QR text, which also pins the key.
+    pub(super) fn add_hints(&mut self, hints: &[Address], session: &SessionId, cx: &mut Context<'_>) {
+        if let (Some(tid), false) = (self.pin, hints.is_empty()) {
+            self.add_candidate(tid, &dialable(hints, cx.config.loopback), FoundBy::Qr, session, cx);
+        }
+    }
+
+    pub(super) fn has_found(&self) -> bool {
+        self.found_at.is_some()
+    }
+
+    pub(super) fn owns_stream(&self, id: StreamId) -> bool {
+        self.candidates.iter().any(|c| c.awaits_on(id))
+    }
+
+    pub(super) fn found(&mut self, id: JobId, record: &Record, session: &SessionId, cx: &mut Context<'_>) {
+        if !self.look_up.running.contains(&id) || record.seq() < self.newest {
+            return;
+        }
+        // A record of another key, a broken seal or layout is a miss, not an error.
+        let Ok(advert) = self.keys.record().open(record).and_then(|plain| read_advert(&plain)) else { return };
+        self.newest = record.seq();
+        if advert.state != AdvertState::Open {
+            self.tombstone = Some(advert.state);
+            return;
+        }
+        self.tombstone = None;
+        if self.pin.is_some_and(|pin| pin != advert.tid) {
+            self.wrong_device = true;
+            return;
+        }
+        let addresses = dialable(&advert.addresses, cx.config.loopback);
+        self.add_candidate(advert.tid, &addresses, FoundBy::Dht, session, cx);
+    }
+
+    pub(super) fn looked_up(&mut self, id: JobId, answered: usize) {
+        self.look_up.running.retain(|job| *job != id);
+        self.answered = self.answered.max(answered);
+    }
+
+    pub(super) fn dialled(
+        &mut self,
+        id: JobId,
+        conn: ConnId,
+        address: Address,
+        path: Path,
+        session: &SessionId,
+        cx: &mut Context<'_>,
+    ) {
+        let Some(candidate) = self.candidates.iter_mut().find(|c| c.is_dialled_by(id)) else { return };
+        let job = cx.job(Job::OpenStream(conn));
+        candidate.state = State::Opening { job, address, path };
+        if !candidate.announced {
+            candidate.announced = true;
+            cx.event(Event::Connected { session: session.clone(), path, address });
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
+        let pinned = self.pin.is_some();
+        if let Some(candidate) = self.candidates.iter_mut().find(|c| c.is_dialled_by(id)) {
+            candidate.dial_failed(failure, pinned, now);
+        }
+    }
+
+    pub(super) fn stream_opened(&mut self, id: JobId, stream: StreamId, cx: &mut Context<'_>) {
+        let Some(candidate) = self.candidates.iter_mut().find(|c| c.is_opened_by(id)) else {
+            cx.finish(stream);
+            return;
+        };
+        if let State::Opening { address, path, .. } = candidate.state {
+            let (hs, frames) = hs::start(&self.keys, self.mode, cx.config.tid, candidate.tid, cx.rng);
+            cx.send(stream, frames.into());
+            let until = cx.now.time + limits::HANDSHAKE_STEP;
+            candidate.state = State::AwaitH2 { stream, address, path, hs, until };
+        }
+    }
+
+    pub(super) fn stream_failed(&mut self, id: JobId, now: Time) {
+        if let Some(candidate) = self.candidates.iter_mut().find(|c| c.is_opened_by(id)) {
+            candidate.unproven(StreamEnd::Lost, now);
+        }
+    }
+
+    pub(super) fn stream_ended(&mut self, stream: StreamId, end: StreamEnd, now: Time) {
+        if let Some(candidate) = self.candidates.iter_mut().find(|c| c.awaits_on(stream)) {
+            candidate.unproven(end, now);
+        }
+    }
+
+    pub(super) fn handle_h2(&mut self, id: StreamId, frame: &Frame, cx: &mut Context<'_>) -> Option<Proof> {
+        let now = cx.now.time;
+        let index = self.candidates.iter().position(|c| c.awaits_on(id))?;
+        let candidate = &mut self.candidates[index];
+        let State::AwaitH2 { stream, address, path, hs, .. } =
+            std::mem::replace(&mut candidate.state, State::Waiting { until: now })
+        else {
+            return None;
+        };
+        match hs.handle(frame) {
+            Ok(H2::GoOn(proved)) => {
+                let found = Found { tid: candidate.tid, addresses: best_first(address, &candidate.addresses), path };
+                self.drop_others(Some(index), cx);
+                Some(Proof::GoOn(proved, found))
+            }
+            Ok(H2::Refused(Refusal::Busy)) => {
+                cx.finish(stream);
+                self.busy_since.get_or_insert(now);
+                candidate.state = State::Waiting { until: now + limits::BUSY_RETRY };
+                None
+            }
+            Ok(H2::Refused(refusal)) => {
+                cx.finish(stream);
+                Some(Proof::Over(refusal))
+            }
+            Err(_) => {
+                cx.finish(stream);
+                candidate.kill(Cause::AuthenticationFailed);
+                None
+            }
+        }
+    }
+
+    /// Starts a look-up if one is due.
+    pub(super) fn look_up(&mut self, cx: &mut Context<'_>) {
+        if !cx.config.dht || self.look_up.next() > cx.now.time {
+            return;
+        }
+        self.look_up.count += 1;
+        let job = cx.job(Job::LookUp(self.keys.topic()));
+        self.look_up.running.push(job);
+    }
+
+    /// Starts the next try of every candidate whose time has come.
+    pub(super) fn try_candidates(&mut self, cx: &mut Context<'_>) {
+        let now = cx.now.time;
+        let mut active = self.candidates.iter().filter(|c| c.state.is_active()).count();
+        for candidate in &mut self.candidates {
+            match &candidate.state {
+                State::Waiting { until } if *until <= now && active < limits::PARALLEL_CANDIDATES => {
+                    if candidate.addresses.is_empty() {
+                        candidate.kill(Cause::Unreachable);
+                        continue;
+                    }
+                    candidate.dials += 1;
+                    let job = cx.job(Job::Dial { tid: candidate.tid, addresses: candidate.addresses.clone() });
+                    candidate.state = State::Dialling { job };
+                    active += 1;
+                }
+                State::AwaitH2 { stream, until, .. } if *until <= now => {
+                    cx.reset(*stream);
+                    candidate.kill(Cause::TimedOut);
+                }
+                State::Waiting { .. }
+                | State::Dialling { .. }
+                | State::Opening { .. }
+                | State::AwaitH2 { .. }
+                | State::Dead => {}
+            }
+        }
+    }
+
+    /// Why the search is over, if it is.
+    pub(super) fn verdict(&self, now: Time) -> Option<Cause> {
+        let elapsed = now.since(self.look_up.started);
+        let alive = self.candidates.iter().any(|c| !matches!(c.state, State::Dead));
+        if !alive && let Some(state) = self.tombstone {
+            return Some(tombstone_cause(state));
+        }
+        if self.busy_since.is_some_and(|since| now.since(since) >= limits::BUSY) {
+            return Some(Cause::CodeUsed);
+        }
+        let Some(found_at) = self.found_at else {
+            return self.nobody_found(elapsed);
+        };
+        let furthest = self.candidates.iter().filter_map(|c| c.failure).max_by_key(|c| weight(*c));
+        if !alive {
+            return furthest;
+        }
+        let proving = self.candidates.iter().any(|c| matches!(c.state, State::AwaitH2 { .. }));
+        if now.since(found_at) >= limits::CONNECT && self.busy_since.is_none() && !proving {
+            return Some(furthest.unwrap_or(Cause::Unreachable));
+        }
+        None
+    }
+
+    fn nobody_found(&self, elapsed: Duration) -> Option<Cause> {
+        if elapsed >= limits::FIND {
+            Some(if self.wrong_device { Cause::WrongDevice } else { Cause::NotFound })
+        } else if elapsed >= limits::FIND_WITHOUT_DHT && self.answered == 0 {
+            Some(Cause::NoBootstrap)
+        } else {
+            None
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let mut at = Some(self.look_up.next());
+        for candidate in &self.candidates {
+            at = earlier(
+                at,
+                match &candidate.state {
+                    State::Waiting { until } | State::AwaitH2 { until, .. } => Some(*until),
+                    State::Dialling { .. } | State::Opening { .. } | State::Dead => None,
+                },
+            );
+        }
+        at = earlier(at, self.busy_since.map(|since| since + limits::BUSY));
+        let started = self.look_up.started;
+        match self.found_at {
+            Some(found) => earlier(at, Some(found + limits::CONNECT)),
+            None if self.answered == 0 => earlier(at, Some(started + limits::FIND_WITHOUT_DHT)),
+            None => earlier(at, Some(started + limits::FIND)),
+        }
+    }
+
+    /// Ends every look-up, and every candidate but the winner.
+    pub(super) fn drop_others(&mut self, winner: Option<usize>, cx: &mut Context<'_>) {
+        for job in self.look_up.running.drain(..) {
+            cx.cancel(job);
+        }
+        for (index, candidate) in self.candidates.iter_mut().enumerate() {
+            if Some(index) == winner {
+                continue;
+            }
+            match &candidate.state {
+                State::Dialling { job } | State::Opening { job, .. } => cx.cancel(*job),
+                State::AwaitH2 { stream, .. } => cx.finish(*stream),
+                State::Waiting { .. } | State::Dead => {}
+            }
+            candidate.state = State::Dead;
+        }
+    }
+
+    fn add_candidate(
+        &mut self,
+        tid: Tid,
+        addresses: &[Address],
+        found_by: FoundBy,
+        session: &SessionId,
+        cx: &mut Context<'_>,
+    ) {
+        let now = cx.now.time;
+        if let Some(known) = self.candidates.iter_mut().find(|c| c.tid == tid) {
+            let fresh: Vec<Address> = addresses.iter().copied().filter(|a| !known.addresses.contains(a)).collect();
+            known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
+            return;
+        }
+        if self.candidates.len() >= limits::MAX_CANDIDATES {
+            return;
+        }
+        self.candidates.push(Candidate::new(tid, addresses, now));
+        if self.found_at.is_none() {
+            self.found_at = Some(now);
+            let addresses = addresses.to_vec();
+            cx.event(Event::SessionDiscovered { session: session.clone(), found_by, addresses });
+        }
+    }
+}
+
+impl LookUp {
+    fn next(&self) -> Time {
+        let last = limits::LOOK_UPS_MS.len() - 1;
+        let early = limits::LOOK_UPS_MS[self.count.min(last)];
+        let late = u32::try_from(self.count.saturating_sub(last)).unwrap_or(u32::MAX);
+        self.started + Duration::from_millis(early) + limits::LOOK_UP_EVERY * late
+    }
+}
+
+impl Candidate {
+    fn new(tid: Tid, addresses: &[Address], now: Time) -> Candidate {
+        Candidate {
+            tid,
+            addresses: addresses.to_vec(),
+            state: State::Waiting { until: now },
+            dials: 0,
+            unproven: 0,
+            failure: None,
+            announced: false,
+        }
+    }
+
+    fn is_dialled_by(&self, id: JobId) -> bool {
+        matches!(self.state, State::Dialling { job } if job == id)
+    }
+
+    fn is_opened_by(&self, id: JobId) -> bool {
+        matches!(self.state, State::Opening { job, .. } if job == id)
+    }
+
+    fn awaits_on(&self, id: StreamId) -> bool {
+        matches!(self.state, State::AwaitH2 { stream, .. } if stream == id)
+    }
+
+    /// Closed, or failed to open, before a valid H2. It may be busy, so it is tried again; closing on purpose each time
+    /// means that it cannot prove the code.
+    fn unproven(&mut self, end: StreamEnd, now: Time) {
+        self.unproven += 1;
+        let cause = match end {
+            StreamEnd::Finished => Cause::AuthenticationFailed,
+            StreamEnd::Lost => Cause::ConnectionLost,
+        };
+        if end == StreamEnd::Finished && self.unproven >= limits::UNPROVEN_TRIES {
+            self.kill(cause);
+            return;
+        }
+        self.failure = Some(cause);
+        let pause = limits::REDIAL_MIN * self.unproven.min(4);
+        self.state = State::Waiting { until: now + pause };
+    }
+
+    fn dial_failed(&mut self, failure: DialFailure, pinned: bool, now: Time) {
+        match failure {
+            DialFailure::WrongPeer if pinned => self.kill(Cause::WrongDevice),
+            DialFailure::Refused | DialFailure::NoAnswer | DialFailure::WrongPeer => {
+                self.failure = Some(Cause::Unreachable);
+                let pause = limits::REDIAL_MIN * 2u32.saturating_pow(self.dials.saturating_sub(1).min(8));
+                self.state = State::Waiting { until: now + pause.min(limits::REDIAL_MAX) };
+            }
+        }
+    }
+
+    fn kill(&mut self, cause: Cause) {
+        self.failure = Some(cause);
+        self.state = State::Dead;
+    }
+}
+
+impl State {
+    fn is_active(&self) -> bool {
+        match self {
+            State::Dialling { .. } | State::Opening { .. } | State::AwaitH2 { .. } => true,
+            State::Waiting { .. } | State::Dead => false,
+        }
+    }
+}
+
+fn read_advert(plain: &[u8; PLAIN_LEN]) -> Result<Advert, Malformed> {
+    let mut reader = Reader::new(plain);
+    let advert = Advert::read(&mut reader)?;
+    reader.zeros()?;
+    Ok(advert)
+}
+
+fn dialable(addresses: &[Address], loopback: LoopbackPolicy) -> Vec<Address> {
+    addresses.iter().copied().filter(|a| may_dial(a, loopback)).collect()
+}
+
+fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
+    let mut out = vec![best];
+    out.extend(all.iter().copied().filter(|a| *a != best));
+    out.truncate(limits::MAX_REMEMBERED);
+    out
+}
+
+/// Which of several candidates' failures explains a search best: the one that got furthest.
+fn weight(cause: Cause) -> u8 {
+    match cause {
+        Cause::WrongDevice => 4,
+        Cause::AuthenticationFailed => 3,
+        Cause::TimedOut => 2,
+        Cause::ConnectionLost => 1,
+        _ => 0,
+    }
+}

@@ -1,0 +1,391 @@
+//! Sessions: one pairing attempt each, as initiator or as joiner, and the table that owns them.
+//!
+//! The table is the machine to drive: hand it commands, frames and finished jobs together with `now`, then drain
+//! [`Table::poll_output`] until it is empty and sleep until [`Table::poll_timeout`]. It never waits, never draws the
+//! time, and hands out everything that touches the world as [`Job`]s.
+
+mod advertiser;
+mod initiator;
+mod joiner;
+mod table;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::addr::{Address, LoopbackPolicy, Path};
+use crate::cause::Cause;
+use crate::handshake::Agreement;
+use crate::id::{ConnId, DeviceKey, Identity, JobId, PairingId, SessionId, StreamId, Tid};
+use crate::secret::Rng;
+use crate::time::{Now, Time, UnixTime};
+use crate::wire::frames::Frame;
+use crate::wire::info::{DeviceInfo, DeviceName, DeviceType};
+use crate::wire::record::{Record, Topic};
+
+pub use table::{AnswerError, CancelError, JoinError, Table};
+
+/// Which side of a pairing we are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Shows the code.
+    Initiator,
+    /// Types or scans it.
+    Joiner,
+}
+
+impl Role {
+    /// The name used in lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Initiator => "initiator",
+            Role::Joiner => "joiner",
+        }
+    }
+}
+
+/// What a table needs to know about its device.
+pub struct Config {
+    /// Our transport key in this run.
+    pub tid: Tid,
+    /// Our long-term identity.
+    pub identity: Identity,
+    /// Our name.
+    pub name: DeviceName,
+    /// Our type.
+    pub kind: DeviceType,
+    /// Whether a DHT is configured at all.
+    pub dht: bool,
+    /// Whether loopback addresses may be used.
+    pub loopback: LoopbackPolicy,
+}
+
+/// Who answers the question of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consent {
+    /// A person, when asked.
+    Ask,
+    /// The person said yes in advance, for this session alone (`--yes`).
+    Given,
+}
+
+/// What a table wants done.
+pub enum Output {
+    /// Write these frames to a stream, in one go.
+    Send {
+        /// To which stream.
+        stream: StreamId,
+        /// What.
+        frames: Vec<Frame>,
+    },
+    /// Close a stream after what was sent: we are done with this handshake.
+    Finish(StreamId),
+    /// Abandon a stream: the handshake may go on elsewhere.
+    Reset(StreamId),
+    /// Do something and report its result under the same id.
+    Job(JobId, Job),
+    /// The result is no longer wanted.
+    Cancel(JobId),
+    /// Something happened that people and programs may want to know.
+    Event(Event),
+}
+
+/// Work that only a driver can do. It holds no decision; whether it takes too long is the table's business.
+pub enum Job {
+    /// Put a record into the DHT; answered by [`JobResult::Published`].
+    Publish(Record),
+    /// Look a topic up; answered by any number of [`JobResult::Found`] and one [`JobResult::LookedUp`].
+    LookUp(Topic),
+    /// Connect to a device under exactly this transport key, racing all addresses.
+    Dial {
+        /// The key to expect.
+        tid: Tid,
+        /// Where to try.
+        addresses: Vec<Address>,
+    },
+    /// Open a pairing stream on a connection.
+    OpenStream(ConnId),
+    /// Change the store durably: the answer comes after the disk has it.
+    Store(StoreChange),
+    /// Reach a device of which we hold a pending pairing and finish by hello (section 8); the links answer with
+    /// [`Table::completed`].
+    Reach {
+        /// The pairing to finish.
+        pairing_id: PairingId,
+        /// Its transport key in this run.
+        tid: Tid,
+        /// Where it was.
+        addresses: Vec<Address>,
+    },
+}
+
+/// A change of the store that must be on disk before the next frame is sent.
+pub enum StoreChange {
+    /// Store a pending pairing.
+    Pending(Box<PendingPairing>),
+    /// pending -> paired.
+    Paired(PairingId),
+    /// pending -> none: the joiner declined.
+    Forget(PairingId),
+}
+
+/// A pairing that one side holds and the other may not yet.
+#[derive(Clone)]
+pub struct PendingPairing {
+    /// Peer, secret and name of the pairing.
+    pub agreement: Agreement,
+    /// Which side we were.
+    pub role: Role,
+    /// The path on which it was made.
+    pub path: Path,
+    /// Where the peer was.
+    pub addresses: Vec<Address>,
+}
+
+/// What came of a job.
+pub enum JobResult {
+    /// So many nodes stored the record.
+    Published {
+        /// Zero is not an error: it is tried again.
+        stored_on: usize,
+    },
+    /// A look-up brought a record (and goes on).
+    Found(Record),
+    /// A look-up ended.
+    LookedUp {
+        /// Nodes that answered, with or without a record.
+        answered: usize,
+    },
+    /// Connected.
+    Dialled {
+        /// The connection.
+        conn: ConnId,
+        /// The address it runs over.
+        address: Address,
+        /// How it runs.
+        path: Path,
+    },
+    /// Not connected.
+    DialFailed(DialFailure),
+    /// The stream is open.
+    StreamOpened(StreamId),
+    /// The stream could not be opened.
+    StreamFailed,
+    /// The change is on disk.
+    Stored,
+    /// The change is not on disk.
+    StoreFailed,
+}
+
+/// Why a dial brought no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DialFailure {
+    /// Every address refused: a machine answers, the program does not.
+    Refused,
+    /// No answer in time, or no way there.
+    NoAnswer,
+    /// Somebody answered under another key.
+    WrongPeer,
+}
+
+/// How a stream ended on the peer's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamEnd {
+    /// The peer closed it on purpose: it has wiped its side of the handshake.
+    Finished,
+    /// The connection broke, or the peer abandoned the stream: the handshake may be resumed.
+    Lost,
+}
+
+/// A stream that somebody opened to us, and over what it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// The transport key of who opened it, verified by the transport.
+    pub tid: Tid,
+    /// The address it comes from.
+    pub address: Address,
+    /// How the connection runs.
+    pub path: Path,
+}
+
+/// How a device was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FoundBy {
+    /// By its record in the DHT.
+    Dht,
+    /// By the address hints of its QR text.
+    Qr,
+}
+
+impl FoundBy {
+    /// The name used in events.
+    pub fn name(self) -> &'static str {
+        match self {
+            FoundBy::Dht => "dht",
+            FoundBy::Qr => "qr",
+        }
+    }
+}
+
+/// A device as shown to people before and after they agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerCard {
+    /// Its identity key; id and fingerprint follow from it.
+    pub key: DeviceKey,
+    /// The name it claims.
+    pub name: DeviceName,
+    /// The type it claims.
+    pub kind: DeviceType,
+}
+
+impl PeerCard {
+    fn of(key: DeviceKey, info: &DeviceInfo) -> PeerCard {
+        PeerCard { key, name: info.name.clone(), kind: info.kind }
+    }
+}
+
+/// A fact about a session, in the past tense. No secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The record of a code lies on so many nodes.
+    CodeAdvertised {
+        /// Which session.
+        session: SessionId,
+        /// On how many nodes of the DHT.
+        nodes: usize,
+    },
+    /// The other device was found.
+    SessionDiscovered {
+        /// Which session.
+        session: SessionId,
+        /// How.
+        found_by: FoundBy,
+        /// Where it says it is.
+        addresses: Vec<Address>,
+    },
+    /// A connection to the other device stands.
+    Connected {
+        /// Which session.
+        session: SessionId,
+        /// How it runs.
+        path: Path,
+        /// Over which address.
+        address: Address,
+    },
+    /// A person must answer.
+    ApprovalNeeded {
+        /// Which session.
+        session: SessionId,
+        /// Who asks.
+        device: PeerCard,
+        /// How the connection runs.
+        path: Path,
+    },
+    /// Both sides have stored the pairing. Ends the session.
+    Paired {
+        /// Which session.
+        session: SessionId,
+        /// The pairing.
+        pairing_id: PairingId,
+        /// With whom.
+        device: PeerCard,
+        /// On which path.
+        path: Path,
+        /// Since the joiner's start, or since the joiner reached the initiator.
+        elapsed: Duration,
+    },
+    /// The session ended without a pairing.
+    PairingFailed {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        cause: Cause,
+    },
+}
+
+/// What `pair status` shows of a session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionStatus {
+    /// Which.
+    pub session: SessionId,
+    /// Which side we are.
+    pub role: Role,
+    /// Where it stands, one word.
+    pub state: &'static str,
+    /// When its code ends on our wall clock; for an initiator's open session.
+    pub expires_at: Option<UnixTime>,
+    /// The peer, once it proved itself.
+    pub device: Option<PeerCard>,
+    /// The path, once connected.
+    pub path: Option<Path>,
+    /// Why it failed, if it did.
+    pub cause: Option<Cause>,
+}
+
+/// What a session's handler may use: the moment, the generator, and where to put what it wants done.
+struct Context<'a> {
+    now: Now,
+    config: &'a Config,
+    rng: &'a mut Rng,
+    out: &'a mut VecDeque<Output>,
+    next_job: &'a mut u64,
+    owners: &'a mut BTreeMap<JobId, u64>,
+    owner: u64,
+}
+
+impl Context<'_> {
+    fn job(&mut self, job: Job) -> JobId {
+        let id = JobId(*self.next_job);
+        *self.next_job += 1;
+        self.owners.insert(id, self.owner);
+        self.out.push_back(Output::Job(id, job));
+        id
+    }
+
+    fn send(&mut self, stream: StreamId, frames: Vec<Frame>) {
+        self.out.push_back(Output::Send { stream, frames });
+    }
+
+    fn finish(&mut self, stream: StreamId) {
+        self.out.push_back(Output::Finish(stream));
+    }
+
+    fn reset(&mut self, stream: StreamId) {
+        self.out.push_back(Output::Reset(stream));
+    }
+
+    fn cancel(&mut self, job: JobId) {
+        self.owners.remove(&job);
+        self.out.push_back(Output::Cancel(job));
+    }
+
+    fn event(&mut self, event: Event) {
+        self.out.push_back(Output::Event(event));
+    }
+
+    fn own_info(&self) -> DeviceInfo {
+        DeviceInfo { name: self.config.name.clone(), kind: self.config.kind, clock: Some(self.now.unix) }
+    }
+}
+
+/// How a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    Paired,
+    Failed(Cause),
+}
+
+/// The earlier of two optional moments.
+fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, None) | (None, one) => one,
+    }
+}
+
+/// What the person at this device said to a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Allow,
+    Deny,
+}

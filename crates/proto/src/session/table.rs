@@ -1,0 +1,503 @@
+//! The table of sessions: which codes are ours, which we joined, whose stream is whose, and whose question is open.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::addr::Address;
+use crate::code::{Code, CodeInput};
+use crate::handshake::Mode;
+use crate::handshake::initiator::P1;
+use crate::id::{JobId, PairingId, SessionId, StreamId};
+use crate::keys::CodeKeys;
+use crate::limits;
+use crate::secret::Rng;
+use crate::session::initiator::Initiator;
+use crate::session::joiner::{Joiner, Target};
+use crate::session::{Answer, Config, Consent, Context, Inbound, JobResult, Output, SessionStatus, StreamEnd, earlier};
+use crate::time::{Now, Time};
+use crate::wire::frames::{Frame, FrameType};
+use crate::wire::record::Topic;
+
+/// Streams whose first frame is due; the driver gives them 10 s. More than the protocol allows in flight is a flood.
+const MAX_FRESH_STREAMS: usize = 32;
+
+/// All sessions of one device. See the module's text for how to drive it.
+pub struct Table {
+    config: Config,
+    rng: Rng,
+    addresses: Vec<Address>,
+    sessions: Vec<Session>,
+    fresh: BTreeMap<StreamId, Inbound>,
+    owners: BTreeMap<JobId, u64>,
+    next_job: u64,
+    next_key: u64,
+    out: VecDeque<Output>,
+}
+
+struct Session {
+    key: u64,
+    id: SessionId,
+    topic: Topic,
+    machine: Machine,
+}
+
+enum Machine {
+    Initiator(Box<Initiator>),
+    Joiner(Box<Joiner>),
+}
+
+/// Why a code cannot be joined. Nothing was sent.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum JoinError {
+    /// The code is one of this device's own.
+    #[error("this code is shown by this device itself; enter it on the other one")]
+    OwnCode,
+    /// A session for this code runs already.
+    #[error("this code is being joined already, as session {0}")]
+    Running(SessionId),
+    /// As many sessions as a device may have.
+    #[error("{} sessions are open already; cancel one first", limits::MAX_SESSIONS)]
+    TooMany,
+}
+
+/// Why a question was not answered.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AnswerError {
+    /// No session of that name, or none at all.
+    #[error("there is no such session")]
+    Unknown,
+    /// The session asks nothing now.
+    #[error("no question is open{}", .0.as_ref().map(|s| format!(" in session {s}")).unwrap_or_default())]
+    NoQuestion(Option<SessionId>),
+}
+
+/// Why a session was not cancelled.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// No live session of that name, or none at all.
+    #[error("there is no such open session")]
+    Unknown,
+    /// Several are open and none was named.
+    #[error("several sessions are open; name one")]
+    Ambiguous,
+    /// Both persons agreed; the pairing is being stored.
+    #[error("both sides have agreed already; remove the device afterwards if you do not want it")]
+    TooLate,
+}
+
+impl Table {
+    /// An empty table. `rng` must be seeded from the operating system: codes are drawn from it.
+    pub fn new(config: Config, rng: Rng) -> Table {
+        Table {
+            config,
+            rng,
+            addresses: Vec::new(),
+            sessions: Vec::new(),
+            fresh: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            next_job: 0,
+            next_key: 0,
+            out: VecDeque::new(),
+        }
+    }
+
+    /// Opens a session with a new code, alive for `ttl` (clamped to its bounds).
+    pub fn generate(&mut self, consent: Consent, ttl: Duration, now: Now) -> Result<(SessionId, Code), JoinError> {
+        self.check_room()?;
+        let code = Code::generate(&mut self.rng);
+        let keys = CodeKeys::derive(&code);
+        let (id, topic) = (keys.session_id(), keys.topic());
+        let ttl = ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
+        let key = self.next_key;
+        let machine = self.with_context(key, now, |cx, own| {
+            let mut machine = Initiator::new(id.clone(), keys, consent, ttl, cx);
+            machine.handle_timeout(own, cx);
+            machine
+        });
+        self.insert(Session { key, id: id.clone(), topic, machine: Machine::Initiator(Box::new(machine)) });
+        self.settle(now);
+        Ok((id, code))
+    }
+
+    /// Joins a code.
+    pub fn join(&mut self, input: CodeInput, consent: Consent, now: Now) -> Result<SessionId, JoinError> {
+        let target = target(input);
+        let topic = target.keys.topic();
+        for session in &self.sessions {
+            match &session.machine {
+                Machine::Initiator(_) if session.topic == topic => return Err(JoinError::OwnCode),
+                Machine::Joiner(joiner) if session.topic == topic && joiner.is_live() => {
+                    return Err(JoinError::Running(session.id.clone()));
+                }
+                Machine::Initiator(_) | Machine::Joiner(_) => {}
+            }
+        }
+        self.check_room()?;
+        let id = self.fresh_id(target.keys.session_id());
+        let key = self.next_key;
+        let machine = self.with_context(key, now, |cx, _| Joiner::new(id.clone(), target, consent, cx));
+        self.insert(Session { key, id: id.clone(), topic, machine: Machine::Joiner(Box::new(machine)) });
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Answers the open question, of the named session or of the only one that asks.
+    pub fn answer(&mut self, session: Option<&SessionId>, allow: bool, now: Now) -> Result<SessionId, AnswerError> {
+        let named = |s: &Session| session.is_none_or(|id| s.id == *id);
+        if session.is_some() && !self.sessions.iter().any(named) {
+            return Err(AnswerError::Unknown);
+        }
+        let index = self.sessions.iter().position(|s| named(s) && s.machine.is_asking());
+        let index = index.ok_or_else(|| AnswerError::NoQuestion(session.cloned()))?;
+        let answer = if allow { Answer::Allow } else { Answer::Deny };
+        self.on_session(index, now, |machine, _, cx| {
+            machine.answer(answer, cx);
+        });
+        let id = self.sessions[index].id.clone();
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Withdraws a session: the named one, or the only one that is open.
+    pub fn cancel(&mut self, session: Option<&SessionId>, now: Now) -> Result<SessionId, CancelError> {
+        let mut live = self
+            .sessions
+            .iter()
+            .enumerate()
+            .filter(|(_, s)| s.machine.is_live() && session.is_none_or(|id| s.id == *id));
+        let (index, id) = live.next().map(|(i, s)| (i, s.id.clone())).ok_or(CancelError::Unknown)?;
+        if live.next().is_some() {
+            return Err(CancelError::Ambiguous);
+        }
+        let done = self.on_session(index, now, |machine, _, cx| machine.cancel(cx));
+        self.settle(now);
+        if done { Ok(id) } else { Err(CancelError::TooLate) }
+    }
+
+    /// The device stops: withdraws what can be withdrawn. What is being stored stays pending and finishes by hello.
+    pub fn shutdown(&mut self, now: Now) {
+        for index in 0..self.sessions.len() {
+            self.on_session(index, now, |machine, _, cx| machine.cancel(cx));
+        }
+        self.settle(now);
+    }
+
+    /// Our dialable addresses, best first; open codes are advertised anew if they changed.
+    pub fn set_addresses(&mut self, addresses: Vec<Address>, now: Now) {
+        if addresses == self.addresses {
+            return;
+        }
+        self.addresses = addresses;
+        self.advertise_anew(now);
+    }
+
+    /// The DHT came within reach.
+    pub fn dht_reachable(&mut self, now: Now) {
+        self.advertise_anew(now);
+    }
+
+    /// Somebody opened a pairing stream to us.
+    pub fn handle_inbound(&mut self, stream: StreamId, from: Inbound) {
+        if self.fresh.len() >= MAX_FRESH_STREAMS
+            && let Some((oldest, _)) = self.fresh.pop_first()
+        {
+            self.out.push_back(Output::Finish(oldest));
+        }
+        self.fresh.insert(stream, from);
+    }
+
+    /// A frame arrived on a pairing stream.
+    pub fn handle_frame(&mut self, stream: StreamId, frame: Frame, now: Now) {
+        if let Some(from) = self.fresh.remove(&stream) {
+            self.handle_first_frame(stream, from, &frame, now);
+        } else if let Some(index) = self.owner_of(stream) {
+            self.on_session(index, now, |machine, _, cx| match machine {
+                Machine::Initiator(m) => m.handle_frame(stream, frame, cx),
+                Machine::Joiner(m) => m.handle_frame(stream, frame, cx),
+            });
+        } else {
+            self.out.push_back(Output::Finish(stream));
+        }
+        self.settle(now);
+    }
+
+    /// A pairing stream ended.
+    pub fn handle_stream_end(&mut self, stream: StreamId, end: StreamEnd, now: Now) {
+        self.fresh.remove(&stream);
+        if let Some(index) = self.owner_of(stream) {
+            self.on_session(index, now, |machine, _, cx| match machine {
+                Machine::Initiator(m) => m.handle_stream_end(stream, end, cx),
+                Machine::Joiner(m) => m.handle_stream_end(stream, end, cx),
+            });
+        }
+        self.settle(now);
+    }
+
+    /// A job is done, or, for a look-up, brought something.
+    pub fn handle_job(&mut self, id: JobId, result: JobResult, now: Now) {
+        let goes_on = matches!(result, JobResult::Found(_));
+        let owner = if goes_on { self.owners.get(&id).copied() } else { self.owners.remove(&id) };
+        let index = owner.and_then(|key| self.sessions.iter().position(|s| s.key == key));
+        if let Some(index) = index {
+            self.on_session(index, now, |machine, own, cx| match machine {
+                Machine::Initiator(m) => m.handle_job(id, result, own, cx),
+                Machine::Joiner(m) => m.handle_job(id, result, cx),
+            });
+        } else if let JobResult::StreamOpened(stream) = result {
+            self.out.push_back(Output::Finish(stream));
+        }
+        self.settle(now);
+    }
+
+    /// A hello finished a pending pairing. True if a session was waiting for it and has now ended with `paired`.
+    pub fn completed(&mut self, pairing_id: PairingId, now: Now) -> bool {
+        let mut waited = false;
+        for index in 0..self.sessions.len() {
+            waited |= self.on_session(index, now, |machine, _, cx| match machine {
+                Machine::Initiator(m) => m.completed(pairing_id, cx),
+                Machine::Joiner(m) => m.completed(pairing_id, cx),
+            });
+        }
+        self.settle(now);
+        waited
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        for index in 0..self.sessions.len() {
+            self.on_session(index, now, |machine, own, cx| match machine {
+                Machine::Initiator(m) => m.handle_timeout(own, cx),
+                Machine::Joiner(m) => m.handle_timeout(cx),
+            });
+        }
+        self.sessions.retain(|s| s.machine.wiped_at().is_none_or(|at| now.time < at));
+        self.settle(now);
+    }
+
+    /// When [`Table::handle_timeout`] is due. Meaningful only while [`Table::poll_output`] returns nothing.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.sessions.iter().fold(None, |at, s| {
+            earlier(
+                at,
+                match &s.machine {
+                    Machine::Initiator(m) => m.poll_timeout(),
+                    Machine::Joiner(m) => m.poll_timeout(),
+                },
+            )
+        })
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    /// All sessions, oldest first.
+    pub fn statuses(&self) -> Vec<SessionStatus> {
+        self.sessions
+            .iter()
+            .map(|s| match &s.machine {
+                Machine::Initiator(m) => m.status(),
+                Machine::Joiner(m) => m.status(),
+            })
+            .collect()
+    }
+
+    /// Jobs handed out and not answered, streams not attributed yet, live sessions: for bounds and leak tests.
+    pub fn load(&self) -> (usize, usize, usize) {
+        let live = self.sessions.iter().filter(|s| s.machine.is_live()).count();
+        (self.owners.len(), self.fresh.len(), live)
+    }
+
+    fn handle_first_frame(&mut self, stream: StreamId, from: Inbound, frame: &Frame, now: Now) {
+        let taken = match frame.kind() {
+            FrameType::P1 => self.admit(stream, from, frame, now),
+            FrameType::Resume => frame.fixed::<32>().is_ok_and(|token| self.resume(stream, from, &token, now)),
+            _ => false,
+        };
+        if !taken {
+            // Silently: whoever has no code learns nothing.
+            self.out.push_back(Output::Finish(stream));
+        }
+    }
+
+    fn admit(&mut self, stream: StreamId, from: Inbound, frame: &Frame, now: Now) -> bool {
+        let Ok(p1) = P1::parse(frame, from.tid, self.config.tid) else {
+            return false;
+        };
+        let fits = |s: &Session| matches!(&s.machine, Machine::Initiator(m) if p1.is_for(m.keys()));
+        let Some(index) = self.sessions.iter().position(fits) else {
+            return false;
+        };
+        self.on_session(index, now, |machine, _, cx| {
+            if let Machine::Initiator(m) = machine {
+                m.admit(stream, from, p1, cx);
+            }
+        });
+        true
+    }
+
+    fn resume(&mut self, stream: StreamId, from: Inbound, token: &[u8; 32], now: Now) -> bool {
+        (0..self.sessions.len()).any(|index| {
+            self.on_session(index, now, |machine, _, cx| match machine {
+                Machine::Initiator(m) => m.resume(token, stream, from, cx),
+                Machine::Joiner(_) => false,
+            })
+        })
+    }
+
+    fn advertise_anew(&mut self, now: Now) {
+        for index in 0..self.sessions.len() {
+            self.on_session(index, now, |machine, own, cx| {
+                if let Machine::Initiator(m) = machine {
+                    m.advertise_anew(own, cx);
+                }
+            });
+        }
+        self.settle(now);
+    }
+
+    /// Lets the next session ask if no question is open, and puts tombstones and the like on their way.
+    fn settle(&mut self, now: Now) {
+        // Each turn answers or opens a question; a session asks once, so this ends.
+        while !self.sessions.iter().any(|s| s.machine.is_asking()) {
+            let Some(index) = self.sessions.iter().position(|s| s.machine.wants_to_ask()) else {
+                break;
+            };
+            self.on_session(index, now, |machine, _, cx| machine.ask(cx));
+        }
+        for index in 0..self.sessions.len() {
+            self.on_session(index, now, |machine, own, cx| {
+                if let Machine::Initiator(m) = machine {
+                    m.advertise(own, cx);
+                }
+            });
+        }
+        let ended = self.sessions.iter().filter(|s| !s.machine.is_live()).count();
+        for _ in limits::MAX_ENDED..ended {
+            if let Some(oldest) = self.sessions.iter().position(|s| !s.machine.is_live()) {
+                self.sessions.remove(oldest);
+            }
+        }
+    }
+
+    fn check_room(&self) -> Result<(), JoinError> {
+        let live = self.sessions.iter().filter(|s| s.machine.is_live()).count();
+        if live < limits::MAX_SESSIONS { Ok(()) } else { Err(JoinError::TooMany) }
+    }
+
+    /// The code's session id, with a counter if this device has used it before.
+    fn fresh_id(&self, base: SessionId) -> SessionId {
+        let taken = |id: &SessionId| self.sessions.iter().any(|s| s.id == *id);
+        if !taken(&base) {
+            return base;
+        }
+        (2u32..).map(|n| SessionId(format!("{base}-{n}"))).find(|id| !taken(id)).unwrap_or(base)
+    }
+
+    fn insert(&mut self, session: Session) {
+        self.next_key += 1;
+        self.sessions.push(session);
+    }
+
+    fn owner_of(&self, stream: StreamId) -> Option<usize> {
+        self.sessions.iter().position(|s| match &s.machine {
+            Machine::Initiator(m) => m.owns_stream(stream),
+            Machine::Joiner(m) => m.owns_stream(stream),
+        })
+    }
+
+    fn on_session<T>(
+        &mut self,
+        index: usize,
+        now: Now,
+        f: impl FnOnce(&mut Machine, &[Address], &mut Context<'_>) -> T,
+    ) -> T {
+        let session = &mut self.sessions[index];
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            rng: &mut self.rng,
+            out: &mut self.out,
+            next_job: &mut self.next_job,
+            owners: &mut self.owners,
+            owner: session.key,
+        };
+        f(&mut session.machine, &self.addresses, &mut cx)
+    }
+
+    fn with_context<T>(&mut self, owner: u64, now: Now, f: impl FnOnce(&mut Context<'_>, &[Address]) -> T) -> T {
+        let mut cx = Context {
+            now,
+            config: &self.config,
+            rng: &mut self.rng,
+            out: &mut self.out,
+            next_job: &mut self.next_job,
+            owners: &mut self.owners,
+            owner,
+        };
+        f(&mut cx, &self.addresses)
+    }
+}
+
+impl Machine {
+    fn is_live(&self) -> bool {
+        match self {
+            Machine::Initiator(m) => m.is_live(),
+            Machine::Joiner(m) => m.is_live(),
+        }
+    }
+
+    fn wiped_at(&self) -> Option<Time> {
+        match self {
+            Machine::Initiator(m) => m.wiped_at(),
+            Machine::Joiner(m) => m.wiped_at(),
+        }
+    }
+
+    fn wants_to_ask(&self) -> bool {
+        match self {
+            Machine::Initiator(m) => m.wants_to_ask(),
+            Machine::Joiner(m) => m.wants_to_ask(),
+        }
+    }
+
+    fn is_asking(&self) -> bool {
+        match self {
+            Machine::Initiator(m) => m.is_asking(),
+            Machine::Joiner(m) => m.is_asking(),
+        }
+    }
+
+    fn ask(&mut self, cx: &mut Context<'_>) {
+        match self {
+            Machine::Initiator(m) => m.ask(cx),
+            Machine::Joiner(m) => m.ask(cx),
+        }
+    }
+
+    fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) -> bool {
+        match self {
+            Machine::Initiator(m) => m.answer(answer, cx),
+            Machine::Joiner(m) => m.answer(answer, cx),
+        }
+    }
+
+    fn cancel(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Machine::Initiator(m) => m.cancel(cx),
+            Machine::Joiner(m) => m.cancel(cx),
+        }
+    }
+}
+
+fn target(input: CodeInput) -> Target {
+    match input {
+        CodeInput::Words(code) => {
+            Target { keys: CodeKeys::derive(&code), mode: Mode::Words, pin: None, hints: Vec::new() }
+        }
+        CodeInput::Qr(qr) => {
+            Target { keys: CodeKeys::derive(&qr.code), mode: Mode::Qr, pin: Some(qr.tid), hints: qr.addresses() }
+        }
+    }
+}
