@@ -36,11 +36,5 @@ pub(crate) fn run(workspace: &Workspace, out: &mut dyn Write) -> Result<Verdict>
             return Ok(Verdict::Skipped);
         }
     }
-    Ok(Verdict::Ran(run_program(
-        "python3",
-        &["models/run.py", "--spin"],
-        &[],
-        workspace.root(),
-        out,
-    )?))
+    Ok(Verdict::Ran(run_program("python3", &["models/run.py", "--spin"], &[], workspace.root(), out)?))
 }

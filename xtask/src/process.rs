@@ -56,11 +56,7 @@ pub(crate) fn run(
 ) -> Result<Ended> {
     out.flush()?;
     let mut command = limited(program);
-    command
-        .args(args)
-        .current_dir(dir)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
+    command.args(args).current_dir(dir).stdin(Stdio::null()).stdout(Stdio::piped());
     // `cargo run` describes xtask itself in these: the programs started here are not xtask.
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(is_about_xtask) {
@@ -68,9 +64,7 @@ pub(crate) fn run(
         }
     }
     command.envs(set.iter().copied());
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("cannot start {program}"))?;
+    let mut child = command.spawn().with_context(|| format!("cannot start {program}"))?;
     let stdout = child.stdout.take().context("the output was asked for")?;
     let mut tally = Tally::default();
     for line in BufReader::new(stdout).split(b'\n') {
@@ -85,10 +79,7 @@ pub(crate) fn run(
     if status.code() == Some(TIMED_OUT) && in_ci() {
         writeln!(out, "{program} did not end within {LIMIT_SECONDS} s")?;
     }
-    Ok(Ended {
-        success: status.success(),
-        tally,
-    })
+    Ok(Ended { success: status.success(), tally })
 }
 
 /// Exit code of coreutils' `timeout` when the time was up.
@@ -101,29 +92,19 @@ fn limited(program: &str) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("timeout");
-    command
-        .arg(format!("--kill-after={GRACE_SECONDS}"))
-        .arg(LIMIT_SECONDS.to_string())
-        .arg(program);
+    command.arg(format!("--kill-after={GRACE_SECONDS}")).arg(LIMIT_SECONDS.to_string()).arg(program);
     command
 }
 
 /// Can this program be started?
 pub(crate) fn is_there(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
+    std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
 fn is_about_xtask(name: &str) -> bool {
-    [
-        "CARGO_PKG_",
-        "CARGO_MANIFEST_",
-        "CARGO_CRATE_",
-        "CARGO_BIN_",
-        "CARGO_PRIMARY_",
-    ]
-    .iter()
-    .any(|prefix| name.starts_with(prefix))
+    ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_", "CARGO_BIN_", "CARGO_PRIMARY_"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
 }
 
 /// Reads the closing line of one test binary (`test result: ok. 5 passed; 0 failed; 1 ignored; …`), or the plain one
@@ -162,11 +143,7 @@ mod tests {
     use super::*;
 
     fn tally(passed: u64, failed: u64, skipped: u64) -> Tally {
-        Tally {
-            passed,
-            failed,
-            skipped,
-        }
+        Tally { passed, failed, skipped }
     }
 
     #[test]
@@ -175,21 +152,12 @@ mod tests {
         assert_eq!(test_result(line), Some(tally(5, 0, 1)));
         let line = "test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s";
         assert_eq!(test_result(line), Some(tally(3, 2, 0)));
-        assert_eq!(
-            test_result("6 passed, 0 failed, 12 skipped"),
-            Some(tally(6, 0, 12))
-        );
+        assert_eq!(test_result("6 passed, 0 failed, 12 skipped"), Some(tally(6, 0, 12)));
     }
 
     #[test]
     fn other_lines_are_not_counted() {
-        for line in [
-            "",
-            "running 5 tests",
-            "test a::b ... ok",
-            "5 apples, 6 pears",
-            "2 failed, 3 skipped",
-        ] {
+        for line in ["", "running 5 tests", "test a::b ... ok", "5 apples, 6 pears", "2 failed, 3 skipped"] {
             assert_eq!(test_result(line), None, "{line}");
         }
     }
@@ -198,14 +166,7 @@ mod tests {
     fn a_command_that_fails_is_seen_to_fail() {
         let mut out = Vec::new();
         let dir = std::env::temp_dir();
-        let ended = run(
-            "sh",
-            &["-c", "echo '1 passed, 2 failed'; exit 3"],
-            &[],
-            &dir,
-            &mut out,
-        )
-        .expect("sh starts");
+        let ended = run("sh", &["-c", "echo '1 passed, 2 failed'; exit 3"], &[], &dir, &mut out).expect("sh starts");
         assert!(!ended.success);
         assert_eq!(ended.tally, tally(1, 2, 0));
         assert_eq!(out, b"1 passed, 2 failed\n");

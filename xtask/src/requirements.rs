@@ -16,26 +16,19 @@ type Id = (char, u32);
 /// Lists every id with the tests that name it, then the ids that none names.
 pub(crate) fn run(workspace: &Workspace, out: &mut dyn Write) -> Result<bool> {
     let mut tests: BTreeMap<Id, Vec<String>> = BTreeMap::new();
-    for file in workspace
-        .text_files()?
-        .iter()
-        .filter(|file| file.path.ends_with(".rs") && !file.path.starts_with("xtask/"))
+    for file in
+        workspace.text_files()?.iter().filter(|file| file.path.ends_with(".rs") && !file.path.starts_with("xtask/"))
     {
         for (id, name) in named(&file.text) {
-            tests
-                .entry(id)
-                .or_default()
-                .push(format!("{}::{name}", file.path));
+            tests.entry(id).or_default().push(format!("{}::{name}", file.path));
         }
     }
     for (id, names) in &tests {
         writeln!(out, "{}{}  {}", id.0, id.1, names.join(", "))?;
     }
     for (list, count) in LISTS {
-        let missing: Vec<String> = (1..=count)
-            .filter(|n| !tests.contains_key(&(list, *n)))
-            .map(|n| format!("{list}{n}"))
-            .collect();
+        let missing: Vec<String> =
+            (1..=count).filter(|n| !tests.contains_key(&(list, *n))).map(|n| format!("{list}{n}")).collect();
         writeln!(
             out,
             "\n{list}: {} of {count} named by tests; not named: {}",
@@ -47,11 +40,7 @@ pub(crate) fn run(workspace: &Workspace, out: &mut dyn Write) -> Result<bool> {
 }
 
 fn or_none(ids: &[String]) -> String {
-    if ids.is_empty() {
-        "none".to_owned()
-    } else {
-        ids.join(" ")
-    }
+    if ids.is_empty() { "none".to_owned() } else { ids.join(" ") }
 }
 
 /// The ids that the tests of one file name, with the test's name.
@@ -65,10 +54,7 @@ fn named(text: &str) -> Vec<(Id, String)> {
         } else if line.starts_with("#[") {
             is_test |= line.contains("test]") || line.contains("test(");
         } else if let Some(name) = is_test.then(|| function_name(line)).flatten() {
-            let mut ids: Vec<Id> = docs
-                .iter()
-                .flat_map(|doc| ids_in(doc, char::is_alphanumeric))
-                .collect();
+            let mut ids: Vec<Id> = docs.iter().flat_map(|doc| ids_in(doc, char::is_alphanumeric)).collect();
             ids.extend(ids_in(&name.to_uppercase(), char::is_alphanumeric));
             ids.sort_unstable();
             ids.dedup();
@@ -95,9 +81,7 @@ fn ids_in(text: &str, is_part: fn(char) -> bool) -> Vec<Id> {
     let mut rest = text;
     while let Some(start) = rest.find(is_part) {
         let gap = &rest[..start];
-        let end = rest[start..]
-            .find(|c| !is_part(c))
-            .map_or(rest.len(), |n| start + n);
+        let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |n| start + n);
         let id = id(&rest[start..end]);
         if let (Some((list, from)), Some((same, to)), "-" | ".." | "..=") = (range_from, id, gap)
             && list == same
@@ -128,11 +112,7 @@ mod tests {
     fn ids_are_found_in_names_and_docs_of_tests() {
         let text = "/// B3, C24: words.\n#[test]\nfn a_word() {}\n\n#[tokio::test(flavor = \"multi_thread\")]\nasync fn b18_fresh() {}\n";
         let found = named(text);
-        let expected = [
-            (('B', 3), "a_word"),
-            (('C', 24), "a_word"),
-            (('B', 18), "b18_fresh"),
-        ];
+        let expected = [(('B', 3), "a_word"), (('C', 24), "a_word"), (('B', 18), "b18_fresh")];
         assert_eq!(found, expected.map(|(id, name)| (id, name.to_owned())));
     }
 
@@ -144,10 +124,7 @@ mod tests {
 
     #[test]
     fn ranges_name_all_between() {
-        assert_eq!(
-            ids_in("B13-B16", char::is_alphanumeric),
-            [('B', 13), ('B', 14), ('B', 15), ('B', 16)]
-        );
+        assert_eq!(ids_in("B13-B16", char::is_alphanumeric), [('B', 13), ('B', 14), ('B', 15), ('B', 16)]);
         assert_eq!(ids_in("A55 B0 BX X1 B07 AB3", char::is_alphanumeric), []);
     }
 }

@@ -26,17 +26,7 @@ impl Source {
         let chars: Vec<char> = text.chars().collect();
         let kinds = classify(&chars);
         let view = |keep: &[Kind]| -> String {
-            chars
-                .iter()
-                .zip(&kinds)
-                .map(|(c, kind)| {
-                    if *c == '\n' || keep.contains(kind) {
-                        *c
-                    } else {
-                        ' '
-                    }
-                })
-                .collect()
+            chars.iter().zip(&kinds).map(|(c, kind)| if *c == '\n' || keep.contains(kind) { *c } else { ' ' }).collect()
         };
         Self {
             code: view(&[Kind::Code]),
@@ -55,12 +45,7 @@ impl Source {
             let public = before.ends_with("pub") && !before.ends_with("_pub");
             let line = line_of(&self.code, at);
             expand(&rest[..end], &mut Vec::new(), &mut |path, name| {
-                found.push(Import {
-                    path: path.to_vec(),
-                    name: name.to_owned(),
-                    public,
-                    line,
-                });
+                found.push(Import { path: path.to_vec(), name: name.to_owned(), public, line });
             });
         }
         found
@@ -83,12 +68,7 @@ impl Import {
     /// Does the path begin with these parts (`std::net`)?
     pub(crate) fn is_under(&self, prefix: &str) -> bool {
         let parts: Vec<&str> = prefix.split("::").collect();
-        self.path.len() >= parts.len()
-            && self
-                .path
-                .iter()
-                .zip(&parts)
-                .all(|(have, want)| have == want)
+        self.path.len() >= parts.len() && self.path.iter().zip(&parts).all(|(have, want)| have == want)
     }
 }
 
@@ -99,19 +79,11 @@ pub(crate) fn line_of(text: &str, at: usize) -> usize {
 
 /// Where `word` (a name, or a path as the formatter writes it) stands by itself, not as a part of a longer name.
 pub(crate) fn words<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
-    text.match_indices(word)
-        .map(|(at, _)| at)
-        .filter(move |at| {
-            let before = text[..*at]
-                .chars()
-                .next_back()
-                .filter(|_| word.starts_with(is_name));
-            let after = text[at + word.len()..]
-                .chars()
-                .next()
-                .filter(|_| word.ends_with(is_name));
-            !before.is_some_and(is_name) && !after.is_some_and(is_name)
-        })
+    text.match_indices(word).map(|(at, _)| at).filter(move |at| {
+        let before = text[..*at].chars().next_back().filter(|_| word.starts_with(is_name));
+        let after = text[at + word.len()..].chars().next().filter(|_| word.ends_with(is_name));
+        !before.is_some_and(is_name) && !after.is_some_and(is_name)
+    })
 }
 
 /// Can this character be in a name?
@@ -141,10 +113,7 @@ fn classify(chars: &[char]) -> Vec<Kind> {
 }
 
 fn end_of_line(chars: &[char], from: usize) -> usize {
-    chars[from..]
-        .iter()
-        .position(|c| *c == '\n')
-        .map_or(chars.len(), |n| from + n)
+    chars[from..].iter().position(|c| *c == '\n').map_or(chars.len(), |n| from + n)
 }
 
 fn end_of_block(chars: &[char], from: usize) -> usize {
@@ -184,8 +153,7 @@ fn end_of_string(chars: &[char], from: usize) -> usize {
 /// How many hashes open a raw string here, if one opens: `r"`, `br#"`, but not `r#name`, nor the end of another name.
 fn starts_raw(chars: &[char], at: usize) -> Option<usize> {
     let before = at.checked_sub(1).map(|i| chars[i]);
-    let prefixed =
-        matches!(before, Some('b' | 'c')) && !at.checked_sub(2).is_some_and(|i| is_name(chars[i]));
+    let prefixed = matches!(before, Some('b' | 'c')) && !at.checked_sub(2).is_some_and(|i| is_name(chars[i]));
     if before.is_some_and(is_name) && !prefixed {
         return None;
     }
@@ -194,18 +162,9 @@ fn starts_raw(chars: &[char], at: usize) -> Option<usize> {
 }
 
 fn end_of_raw(chars: &[char], from: usize, hashes: usize) -> usize {
-    let closes = |at: usize| {
-        chars[at] == '"'
-            && chars[at + 1..]
-                .iter()
-                .take(hashes)
-                .filter(|c| **c == '#')
-                .count()
-                == hashes
-    };
-    (from..chars.len())
-        .find(|at| closes(*at))
-        .map_or(chars.len(), |at| at + 1 + hashes)
+    let closes =
+        |at: usize| chars[at] == '"' && chars[at + 1..].iter().take(hashes).filter(|c| **c == '#').count() == hashes;
+    (from..chars.len()).find(|at| closes(*at)).map_or(chars.len(), |at| at + 1 + hashes)
 }
 
 /// A quote opens a character (`'x'`, `'\n'`) or a lifetime (`'x`).
@@ -229,15 +188,9 @@ fn end_of_char(chars: &[char], from: usize) -> usize {
 fn expand(tree: &str, prefix: &mut Vec<String>, found: &mut dyn FnMut(&[String], &str)) {
     let tree = tree.trim();
     let Some(open) = tree.find('{') else {
-        let (path, alias) = tree
-            .split_once(" as ")
-            .map_or((tree, None), |(path, alias)| (path, Some(alias.trim())));
+        let (path, alias) = tree.split_once(" as ").map_or((tree, None), |(path, alias)| (path, Some(alias.trim())));
         let depth = prefix.len();
-        prefix.extend(
-            path.split("::")
-                .map(|part| part.trim().to_owned())
-                .filter(|part| !part.is_empty()),
-        );
+        prefix.extend(path.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()));
         // `use a::b::{self}` imports `b`.
         if prefix.last().is_some_and(|last| last == "self") && prefix.len() > 1 {
             prefix.pop();
@@ -249,15 +202,8 @@ fn expand(tree: &str, prefix: &mut Vec<String>, found: &mut dyn FnMut(&[String],
         return;
     };
     let depth = prefix.len();
-    prefix.extend(
-        tree[..open]
-            .split("::")
-            .map(|part| part.trim().to_owned())
-            .filter(|part| !part.is_empty()),
-    );
-    let inner = tree[open + 1..]
-        .rsplit_once('}')
-        .map_or(&tree[open + 1..], |(inner, _)| inner);
+    prefix.extend(tree[..open].split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()));
+    let inner = tree[open + 1..].rsplit_once('}').map_or(&tree[open + 1..], |(inner, _)| inner);
     let mut start = 0;
     let mut nesting = 0_i32;
     for (at, c) in inner.char_indices() {
@@ -288,18 +234,13 @@ mod tests {
     use super::*;
 
     fn paths(text: &str) -> Vec<String> {
-        Source::new(text)
-            .imports()
-            .iter()
-            .map(|import| format!("{}={}", import.name, import.path.join("::")))
-            .collect()
+        Source::new(text).imports().iter().map(|import| format!("{}={}", import.name, import.path.join("::"))).collect()
     }
 
     #[test]
     fn strings_and_comments_are_no_code() {
-        let source = Source::new(
-            "let a = \"unsafe // x\"; // unsafe\nlet b = r#\"un\"safe\"#; /* a /* b */ c */ let c = 'u';",
-        );
+        let source =
+            Source::new("let a = \"unsafe // x\"; // unsafe\nlet b = r#\"un\"safe\"#; /* a /* b */ c */ let c = 'u';");
         assert!(!source.code.contains("unsafe"));
         assert!(!source.code.contains('b') || source.code.contains("let b"));
         assert!(source.code.contains("let c"));
@@ -311,9 +252,7 @@ mod tests {
 
     #[test]
     fn lifetimes_and_escapes_do_not_open_anything() {
-        let source = Source::new(
-            "fn f<'a>(x: &'a str) -> char { '\\'' } fn g() { \"\\\"\"; h(b'\"'); } // end",
-        );
+        let source = Source::new("fn f<'a>(x: &'a str) -> char { '\\'' } fn g() { \"\\\"\"; h(b'\"'); } // end");
         assert!(source.code.contains("fn g()"));
         assert!(source.code.contains("h(b"));
         assert!(source.comments.contains("// end"));
@@ -330,50 +269,26 @@ mod tests {
             assert_eq!(view.lines().count(), text.lines().count());
             assert_eq!(view.chars().count(), text.chars().count());
         }
-        assert_eq!(
-            line_of(&source.code, source.code.find('d').expect("d is code")),
-            3
-        );
+        assert_eq!(line_of(&source.code, source.code.find('d').expect("d is code")), 3);
     }
 
     #[test]
     fn use_trees_are_written_out() {
-        assert_eq!(
-            paths("use std::net::TcpStream;"),
-            ["TcpStream=std::net::TcpStream"]
-        );
-        assert_eq!(
-            paths("pub use a::{b::{self, C as D}, e::*,\n};"),
-            ["b=a::b", "D=a::b::C", "*=a::e::*"],
-        );
-        assert_eq!(
-            paths("let reuse = 1; // use a::b;\nlet s = \"use c::d;\";"),
-            Vec::<String>::new()
-        );
+        assert_eq!(paths("use std::net::TcpStream;"), ["TcpStream=std::net::TcpStream"]);
+        assert_eq!(paths("pub use a::{b::{self, C as D}, e::*,\n};"), ["b=a::b", "D=a::b::C", "*=a::e::*"],);
+        assert_eq!(paths("let reuse = 1; // use a::b;\nlet s = \"use c::d;\";"), Vec::<String>::new());
     }
 
     #[test]
     fn only_pub_use_is_public() {
-        let publics = |text: &str| {
-            Source::new(text)
-                .imports()
-                .iter()
-                .map(|import| import.public)
-                .collect::<Vec<_>>()
-        };
+        let publics = |text: &str| Source::new(text).imports().iter().map(|import| import.public).collect::<Vec<_>>();
         assert_eq!(publics("pub use a::b;"), [true]);
         assert_eq!(publics("use a::b;\npub(crate) use c::d;"), [false, false]);
     }
 
     #[test]
     fn words_stand_alone() {
-        assert_eq!(
-            words("unsafe_code unsafe xunsafe", "unsafe").collect::<Vec<_>>(),
-            [12]
-        );
-        assert_eq!(
-            words("std::fs::read my_std::fs", "std::fs").collect::<Vec<_>>(),
-            [0]
-        );
+        assert_eq!(words("unsafe_code unsafe xunsafe", "unsafe").collect::<Vec<_>>(), [12]);
+        assert_eq!(words("std::fs::read my_std::fs", "std::fs").collect::<Vec<_>>(), [0]);
     }
 }

@@ -39,9 +39,7 @@ impl Workspace {
         for dir in start.ancestors() {
             let manifest = dir.join("Cargo.toml");
             if manifest.is_file() && read_manifest(&manifest)?.contains_key("workspace") {
-                return Ok(Self {
-                    root: dir.to_path_buf(),
-                });
+                return Ok(Self { root: dir.to_path_buf() });
             }
         }
         bail!("no workspace above {}", start.display())
@@ -50,9 +48,7 @@ impl Workspace {
     /// A workspace at a known place.
     #[cfg(test)]
     pub(crate) fn at(root: &Path) -> Self {
-        Self {
-            root: root.to_path_buf(),
-        }
+        Self { root: root.to_path_buf() }
     }
 
     /// The folder that holds the workspace's `Cargo.toml`.
@@ -76,10 +72,7 @@ impl Workspace {
         listed
             .iter()
             .map(|member| {
-                let dir = member
-                    .as_str()
-                    .context("a member that is no string")?
-                    .to_owned();
+                let dir = member.as_str().context("a member that is no string")?.to_owned();
                 let manifest = read_manifest(&self.root.join(&dir).join("Cargo.toml"))?;
                 Ok(Member { dir, manifest })
             })
@@ -96,10 +89,8 @@ impl Workspace {
 }
 
 fn read_manifest(path: &Path) -> Result<toml::Table> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    text.parse()
-        .with_context(|| format!("{} is not valid", path.display()))
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    text.parse().with_context(|| format!("{} is not valid", path.display()))
 }
 
 fn collect(dir: &Path, prefix: &str, depth: usize, files: &mut Vec<TextFile>) -> Result<()> {
@@ -111,11 +102,7 @@ fn collect(dir: &Path, prefix: &str, depth: usize, files: &mut Vec<TextFile>) ->
         let Some(name) = entry.file_name().to_str().map(str::to_owned) else {
             continue;
         };
-        let path = if prefix.is_empty() {
-            name.clone()
-        } else {
-            format!("{prefix}/{name}")
-        };
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
         let kind = entry.file_type()?;
         if kind.is_dir() && !NOT_OURS.contains(&name.as_str()) {
             collect(&entry.path(), &path, depth + 1, files)?;
@@ -138,11 +125,7 @@ mod tests {
         let members = workspace.members().expect("the manifests are valid");
         assert!(members.iter().any(|member| member.dir == "xtask"));
         let files = workspace.text_files().expect("the files can be read");
-        assert!(
-            files
-                .iter()
-                .any(|file| file.path == "xtask/src/workspace.rs")
-        );
+        assert!(files.iter().any(|file| file.path == "xtask/src/workspace.rs"));
         assert!(files.iter().all(|file| !file.path.starts_with("target/")));
     }
 }

@@ -64,11 +64,7 @@ pub struct Timing {
 
 impl Default for Timing {
     fn default() -> Self {
-        Timing {
-            idle: Duration::from_secs(20),
-            first_frame: Duration::from_secs(10),
-            dial: Duration::from_secs(5),
-        }
+        Timing { idle: Duration::from_secs(20), first_frame: Duration::from_secs(10), dial: Duration::from_secs(5) }
     }
 }
 
@@ -85,11 +81,7 @@ pub enum StreamProtocol {
 
 impl StreamProtocol {
     /// Every protocol.
-    pub const ALL: [StreamProtocol; 3] = [
-        StreamProtocol::Pair,
-        StreamProtocol::Hello,
-        StreamProtocol::Ping,
-    ];
+    pub const ALL: [StreamProtocol; 3] = [StreamProtocol::Pair, StreamProtocol::Hello, StreamProtocol::Ping];
 
     /// The name that is negotiated.
     pub const fn name(self) -> &'static str {

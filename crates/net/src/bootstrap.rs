@@ -62,9 +62,7 @@ impl Family {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadBootstrap {
     /// The form is wrong.
-    #[error(
-        "not of the form /ip4/ADDRESS/udp/PORT/quic-v1/p2p/ID (or /ip6, /dns, /dns4, /dns6; or /tcp/PORT): {0}"
-    )]
+    #[error("not of the form /ip4/ADDRESS/udp/PORT/quic-v1/p2p/ID (or /ip6, /dns, /dns4, /dns6; or /tcp/PORT): {0}")]
     Form(String),
     /// The node's id is missing or is no Ed25519 peer id.
     #[error("no valid node id after /p2p/ (it looks like 12D3KooW…): {0}")]
@@ -76,15 +74,9 @@ impl FromStr for Bootstrap {
 
     fn from_str(text: &str) -> Result<Bootstrap, BadBootstrap> {
         let form = || BadBootstrap::Form(text.to_owned());
-        let (place, id) = text
-            .split_once("/p2p/")
-            .ok_or_else(|| BadBootstrap::Id(text.to_owned()))?;
+        let (place, id) = text.split_once("/p2p/").ok_or_else(|| BadBootstrap::Id(text.to_owned()))?;
         let tid = ids::tid_from_text(id).ok_or_else(|| BadBootstrap::Id(text.to_owned()))?;
-        let parts: Vec<&str> = place
-            .strip_prefix('/')
-            .ok_or_else(form)?
-            .split('/')
-            .collect();
+        let parts: Vec<&str> = place.strip_prefix('/').ok_or_else(form)?.split('/').collect();
         let (host, rest) = match parts.as_slice() {
             [kind, host, rest @ ..] => (host_of(kind, host).ok_or_else(form)?, rest),
             [] | [_] => return Err(form()),
@@ -95,12 +87,7 @@ impl FromStr for Bootstrap {
             _ => return Err(form()),
         };
         match port.parse() {
-            Ok(port) if port != 0 => Ok(Bootstrap {
-                host,
-                port,
-                transport,
-                tid,
-            }),
+            Ok(port) if port != 0 => Ok(Bootstrap { host, port, transport, tid }),
             Ok(_) | Err(_) => Err(form()),
         }
     }
@@ -126,12 +113,7 @@ impl fmt::Display for Bootstrap {
 }
 
 fn host_of(kind: &str, host: &str) -> Option<Host> {
-    let name = |family| {
-        is_name(host).then(|| Host::Name {
-            name: host.to_owned(),
-            family,
-        })
-    };
+    let name = |family| is_name(host).then(|| Host::Name { name: host.to_owned(), family });
     match kind {
         "ip4" => Some(Host::Ip(IpAddr::V4(host.parse().ok()?))),
         "ip6" => Some(Host::Ip(IpAddr::V6(host.parse().ok()?))),
@@ -146,9 +128,7 @@ fn host_of(kind: &str, host: &str) -> Option<Host> {
 fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))
 }
 
 #[cfg(test)]
@@ -184,11 +164,7 @@ mod tests {
             &format!("/dns/{long}/tcp/1"),
         ] {
             let text = format!("{place}/p2p/{ID}");
-            assert_eq!(
-                text.parse::<Bootstrap>(),
-                Err(BadBootstrap::Form(text.clone())),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Bootstrap>(), Err(BadBootstrap::Form(text.clone())), "{text}");
         }
         for text in [
             "/ip4/5.1.7.2/tcp/1".to_owned(),
@@ -197,11 +173,7 @@ mod tests {
             format!("/ip4/5.1.7.2/tcp/1/p2p/{ID}/p2p/{ID}"),
             "/ip4/5.1.7.2/tcp/1/p2p/QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N".to_owned(),
         ] {
-            assert_eq!(
-                text.parse::<Bootstrap>(),
-                Err(BadBootstrap::Id(text.clone())),
-                "{text}"
-            );
+            assert_eq!(text.parse::<Bootstrap>(), Err(BadBootstrap::Id(text.clone())), "{text}");
         }
     }
 }

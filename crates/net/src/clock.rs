@@ -13,9 +13,7 @@ pub struct Clock {
 impl Clock {
     /// A clock whose origin is this moment.
     pub fn start() -> Clock {
-        Clock {
-            origin: Instant::now(),
-        }
+        Clock { origin: Instant::now() }
     }
 
     /// The monotonic time since the start.
@@ -25,11 +23,7 @@ impl Clock {
 
     /// The wall clock. A clock set before 1970 reads as 1970: it is only shown and never decides.
     pub fn unix(&self) -> UnixTime {
-        UnixTime(
-            SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |d| d.as_secs()),
-        )
+        UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs()))
     }
 
     /// The moment of the process clock at which [`Clock::now`] reads `time`.

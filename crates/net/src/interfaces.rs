@@ -14,13 +14,7 @@ pub(crate) fn list() -> Vec<Interface> {
     let mut list: Vec<Interface> = if_addrs::get_if_addrs()
         .unwrap_or_default()
         .into_iter()
-        .map(|i| Interface {
-            address: InterfaceAddress {
-                ip: i.ip(),
-                prefix_len: prefix_len(&i.addr),
-            },
-            name: i.name,
-        })
+        .map(|i| Interface { address: InterfaceAddress { ip: i.ip(), prefix_len: prefix_len(&i.addr) }, name: i.name })
         .collect();
     list.sort_by(|a, b| (&a.name, a.address.ip).cmp(&(&b.name, b.address.ip)));
     list.truncate(MAX_INTERFACE_ADDRESSES);
@@ -48,12 +42,9 @@ mod tests {
 
     #[test]
     fn the_prefix_is_the_run_of_ones_in_the_mask() {
-        for (mask, len) in [
-            ("255.255.252.0", 22),
-            ("0.0.0.0", 0),
-            ("255.255.255.255", 32),
-            ("ffff:ffff:ffff:ffff::", 64),
-        ] {
+        for (mask, len) in
+            [("255.255.252.0", 22), ("0.0.0.0", 0), ("255.255.255.255", 32), ("ffff:ffff:ffff:ffff::", 64)]
+        {
             assert_eq!(leading_ones(mask.parse().expect("a mask")), len, "{mask}");
         }
     }

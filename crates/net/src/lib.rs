@@ -41,8 +41,8 @@ mod interfaces;
 mod swarm;
 
 pub use api::{
-    Command, Config, DialFailure, DisconnectCause, Interface, MAX_BOOTSTRAP, NetEvent, NetStatus,
-    NetworkGone, Role, StartError, StreamEnd, StreamFailure, StreamProtocol, Timing, Transport,
+    Command, Config, DialFailure, DisconnectCause, Interface, MAX_BOOTSTRAP, NetEvent, NetStatus, NetworkGone, Role,
+    StartError, StreamEnd, StreamFailure, StreamProtocol, Timing, Transport,
 };
 pub use bootstrap::{BadBootstrap, Bootstrap, Host};
 pub use clock::Clock;

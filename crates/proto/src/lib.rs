@@ -8,6 +8,7 @@ pub mod handshake;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod link;
 pub mod records;
 pub mod secret;
 pub mod session;

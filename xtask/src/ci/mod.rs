@@ -26,15 +26,10 @@ pub(crate) fn run(workspace: &Workspace, args: &[String], out: &mut dyn Write) -
         }
         return Ok(true);
     }
-    if let Some(unknown) = args
-        .iter()
-        .find(|arg| !STEPS.iter().any(|step| step.name == arg.as_str()))
-    {
+    if let Some(unknown) = args.iter().find(|arg| !STEPS.iter().any(|step| step.name == arg.as_str())) {
         bail!("no such step: {unknown}; `cargo xtask ci --list` lists them");
     }
-    let chosen = STEPS
-        .iter()
-        .filter(|step| args.is_empty() || args.iter().any(|arg| arg == step.name));
+    let chosen = STEPS.iter().filter(|step| args.is_empty() || args.iter().any(|arg| arg == step.name));
     let mut done = Vec::new();
     for step in chosen {
         writeln!(out, "\n=== {}: {}", step.name, step.what)?;
@@ -44,11 +39,7 @@ pub(crate) fn run(workspace: &Workspace, args: &[String], out: &mut dyn Write) -
             writeln!(out, "{error:#}")?;
         }
         let took = start.elapsed();
-        done.push(Done {
-            step,
-            outcome,
-            took,
-        });
+        done.push(Done { step, outcome, took });
     }
     summary(&done, out)
 }
@@ -56,40 +47,22 @@ pub(crate) fn run(workspace: &Workspace, args: &[String], out: &mut dyn Write) -
 fn summary(done: &[Done], out: &mut dyn Write) -> Result<bool> {
     writeln!(out, "\n=== summary")?;
     let mut tally = Tally::default();
-    for Done {
-        step,
-        outcome,
-        took,
-    } in done
-    {
+    for Done { step, outcome, took } in done {
         let verdict = match outcome {
             Ok(Outcome::Passed(_)) => "ok",
             Ok(Outcome::Skipped) => "skipped",
             Ok(Outcome::Failed(_)) | Err(_) => "FAILED",
         };
-        writeln!(
-            out,
-            "{:<9} {verdict:<8} {:>7.1} s",
-            step.name,
-            took.as_secs_f64()
-        )?;
+        writeln!(out, "{:<9} {verdict:<8} {:>7.1} s", step.name, took.as_secs_f64())?;
         if let Ok(Outcome::Passed(found) | Outcome::Failed(found)) = outcome {
             tally.add(*found);
         }
     }
-    let failed: Vec<&str> = done
-        .iter()
-        .filter(|done| !done.is_ok())
-        .map(|done| done.step.name)
-        .collect();
+    let failed: Vec<&str> = done.iter().filter(|done| !done.is_ok()).map(|done| done.step.name).collect();
     if !failed.is_empty() {
         writeln!(out, "failed: {}", failed.join(", "))?;
     }
-    writeln!(
-        out,
-        "{} passed, {} failed, {} skipped",
-        tally.passed, tally.failed, tally.skipped
-    )?;
+    writeln!(out, "{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped)?;
     Ok(failed.is_empty())
 }
 
@@ -104,11 +77,7 @@ mod tests {
     use super::*;
 
     fn done(outcome: Result<Outcome>) -> Done {
-        Done {
-            step: &STEPS[0],
-            outcome,
-            took: Duration::from_millis(1500),
-        }
+        Done { step: &STEPS[0], outcome, took: Duration::from_millis(1500) }
     }
 
     fn sum(done: &[Done]) -> (bool, String) {
@@ -119,35 +88,16 @@ mod tests {
 
     #[test]
     fn one_failed_step_fails_all() {
-        let passed = Tally {
-            passed: 5,
-            ..Tally::default()
-        };
-        let failed = Tally {
-            passed: 1,
-            failed: 2,
-            skipped: 0,
-        };
-        let (ok, text) = sum(&[
-            done(Ok(Outcome::Passed(passed))),
-            done(Ok(Outcome::Failed(failed))),
-        ]);
+        let passed = Tally { passed: 5, ..Tally::default() };
+        let failed = Tally { passed: 1, failed: 2, skipped: 0 };
+        let (ok, text) = sum(&[done(Ok(Outcome::Passed(passed))), done(Ok(Outcome::Failed(failed)))]);
         assert!(!ok);
         assert!(text.ends_with("6 passed, 2 failed, 0 skipped\n"), "{text}");
-        let (ok, _) = sum(&[
-            done(Ok(Outcome::Passed(passed))),
-            done(Err(anyhow::anyhow!("no tool"))),
-        ]);
+        let (ok, _) = sum(&[done(Ok(Outcome::Passed(passed))), done(Err(anyhow::anyhow!("no tool")))]);
         assert!(!ok);
-        let (ok, text) = sum(&[
-            done(Ok(Outcome::Passed(passed))),
-            done(Ok(Outcome::Skipped)),
-        ]);
+        let (ok, text) = sum(&[done(Ok(Outcome::Passed(passed))), done(Ok(Outcome::Skipped))]);
         assert!(ok);
-        assert!(
-            text.ends_with("\n5 passed, 0 failed, 0 skipped\n"),
-            "{text}"
-        );
+        assert!(text.ends_with("\n5 passed, 0 failed, 0 skipped\n"), "{text}");
     }
 
     #[test]

@@ -46,36 +46,12 @@ pub(super) const STEPS: &[Step] = &[
         what: "licences, bans, duplicates, sources",
         run: |w, out| Ok(found_nothing(deps::run(w, out)?)),
     },
-    Step {
-        name: "models",
-        what: "the protocol models give the expected verdicts",
-        run: run_models,
-    },
-    Step {
-        name: "clippy",
-        what: "no warning from the compiler or clippy",
-        run: run_clippy,
-    },
-    Step {
-        name: "docs",
-        what: "no warning from the documentation",
-        run: run_docs,
-    },
-    Step {
-        name: "tests",
-        what: "all tests but the lab's",
-        run: run_tests,
-    },
-    Step {
-        name: "examples",
-        what: "every example runs to its end",
-        run: run_examples,
-    },
-    Step {
-        name: "lab",
-        what: "the real program between network namespaces",
-        run: run_lab,
-    },
+    Step { name: "models", what: "the protocol models give the expected verdicts", run: run_models },
+    Step { name: "clippy", what: "no warning from the compiler or clippy", run: run_clippy },
+    Step { name: "docs", what: "no warning from the documentation", run: run_docs },
+    Step { name: "tests", what: "all tests but the lab's", run: run_tests },
+    Step { name: "examples", what: "every example runs to its end", run: run_examples },
+    Step { name: "lab", what: "the real program between network namespaces", run: run_lab },
 ];
 
 /// Builds the programs that tests and people run. With the examples come the features that the tests bring, so that no
@@ -86,63 +62,30 @@ const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--examp
 const LAB: &str = "handfast-lab";
 
 fn found_nothing(ok: bool) -> Outcome {
-    if ok {
-        Outcome::Passed(Tally::default())
-    } else {
-        Outcome::Failed(Tally::default())
-    }
+    if ok { Outcome::Passed(Tally::default()) } else { Outcome::Failed(Tally::default()) }
 }
 
-fn cargo(
-    workspace: &Workspace,
-    args: &[&str],
-    set: &[(&str, &str)],
-    out: &mut dyn Write,
-) -> Result<Outcome> {
+fn cargo(workspace: &Workspace, args: &[&str], set: &[(&str, &str)], out: &mut dyn Write) -> Result<Outcome> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
     let ended = run(&cargo, args, set, workspace.root(), out)?;
     // A test that is switched off counts as a failure: it proves nothing, and CI skips nothing.
     let ok = ended.success && ended.tally.skipped == 0;
-    Ok(if ok {
-        Outcome::Passed(ended.tally)
-    } else {
-        Outcome::Failed(ended.tally)
-    })
+    Ok(if ok { Outcome::Passed(ended.tally) } else { Outcome::Failed(ended.tally) })
 }
 
 fn run_models(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
     Ok(match models::run(workspace, out)? {
         // The models of tools that are in no registry are skipped everywhere; `models/run.py` says which.
         models::Verdict::Ran(ended) => {
-            let tally = Tally {
-                skipped: 0,
-                ..ended.tally
-            };
-            if ended.success {
-                Outcome::Passed(tally)
-            } else {
-                Outcome::Failed(tally)
-            }
+            let tally = Tally { skipped: 0, ..ended.tally };
+            if ended.success { Outcome::Passed(tally) } else { Outcome::Failed(tally) }
         }
         models::Verdict::Skipped => Outcome::Skipped,
     })
 }
 
 fn run_clippy(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    cargo(
-        workspace,
-        &[
-            "clippy",
-            "--locked",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ],
-        &[],
-        out,
-    )
+    cargo(workspace, &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"], &[], out)
 }
 
 /// (The flags reach only the documentation tool: no dependency is built again for them.)
@@ -153,19 +96,7 @@ fn run_docs(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
 
 /// The runner is cargo's own on every machine, so that a test that passes here passes there.
 fn run_tests(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    cargo(
-        workspace,
-        &[
-            "test",
-            "--locked",
-            "--workspace",
-            "--exclude",
-            LAB,
-            "--no-fail-fast",
-        ],
-        &[],
-        out,
-    )
+    cargo(workspace, &["test", "--locked", "--workspace", "--exclude", LAB, "--no-fail-fast"], &[], out)
 }
 
 fn run_lab(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
@@ -173,20 +104,7 @@ fn run_lab(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
         Outcome::Passed(_) => {}
         failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
     }
-    cargo(
-        workspace,
-        &[
-            "test",
-            "--locked",
-            "-p",
-            LAB,
-            "--no-fail-fast",
-            "--",
-            "--test-threads=1",
-        ],
-        &[],
-        out,
-    )
+    cargo(workspace, &["test", "--locked", "-p", LAB, "--no-fail-fast", "--", "--test-threads=1"], &[], out)
 }
 
 /// Runs each example of the library. (Not by `cargo run -p`, which would build half of the dependencies once more.)
@@ -195,27 +113,16 @@ fn run_examples(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
         Outcome::Passed(_) => {}
         failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
     }
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| workspace.root().join("target"), Into::into);
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root().join("target"), Into::into);
     let mut tally = Tally::default();
     for name in examples(workspace)? {
         writeln!(out, "--- {name}")?;
         let program = target.join("debug/examples").join(&name);
-        let program = program
-            .to_str()
-            .context("the path of the build folder is not UTF-8")?;
+        let program = program.to_str().context("the path of the build folder is not UTF-8")?;
         let success = run(program, &[], &[], workspace.root(), out)?.success;
-        tally.add(Tally {
-            passed: u64::from(success),
-            failed: u64::from(!success),
-            skipped: 0,
-        });
+        tally.add(Tally { passed: u64::from(success), failed: u64::from(!success), skipped: 0 });
     }
-    Ok(if tally.failed == 0 {
-        Outcome::Passed(tally)
-    } else {
-        Outcome::Failed(tally)
-    })
+    Ok(if tally.failed == 0 { Outcome::Passed(tally) } else { Outcome::Failed(tally) })
 }
 
 /// The names of the library's examples.
@@ -225,11 +132,7 @@ fn examples(workspace: &Workspace) -> Result<Vec<String>> {
     for entry in fs::read_dir(&dir).context("the library has no examples")? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "rs") {
-            names.extend(
-                path.file_stem()
-                    .and_then(|stem| stem.to_str())
-                    .map(str::to_owned),
-            );
+            names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
         }
     }
     names.sort_unstable();

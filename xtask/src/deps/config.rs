@@ -95,47 +95,20 @@ struct Sources {
 impl Config {
     /// Reads the text of `deny.toml`.
     pub(super) fn read(text: &str) -> Result<Self> {
-        let file: File =
-            toml::from_str(text).context("deny.toml says what xtask does not check")?;
-        let always = [
-            &file.bans.multiple_versions,
-            &file.sources.unknown_registry,
-            &file.sources.unknown_git,
-        ];
-        ensure!(
-            always.iter().all(|level| level.as_str() == "deny"),
-            "deny.toml: every level is \"deny\" here"
-        );
+        let file: File = toml::from_str(text).context("deny.toml says what xtask does not check")?;
+        let always = [&file.bans.multiple_versions, &file.sources.unknown_registry, &file.sources.unknown_git];
+        ensure!(always.iter().all(|level| level.as_str() == "deny"), "deny.toml: every level is \"deny\" here");
         let reasons = file.bans.deny.iter().map(|ban| &ban.reason);
         let reasons = reasons.chain(file.bans.features.iter().map(|ban| &ban.reason));
         let reasons = reasons.chain(file.bans.skip.iter().map(|skip| &skip.reason));
-        ensure!(
-            reasons.into_iter().all(|reason| !reason.trim().is_empty()),
-            "deny.toml: every exception has a reason"
-        );
+        ensure!(reasons.into_iter().all(|reason| !reason.trim().is_empty()), "deny.toml: every exception has a reason");
         let skip = file.bans.skip.iter().map(|skip| {
-            let (name, version) = skip
-                .spec
-                .split_once('@')
-                .with_context(|| format!("{}: name@version", skip.spec))?;
-            Ok(Skipped {
-                name: name.to_owned(),
-                version: version.trim_start_matches('=').to_owned(),
-            })
+            let (name, version) = skip.spec.split_once('@').with_context(|| format!("{}: name@version", skip.spec))?;
+            Ok(Skipped { name: name.to_owned(), version: version.trim_start_matches('=').to_owned() })
         });
         let skip = skip.collect::<Result<_>>()?;
-        let (single, banned) = file
-            .bans
-            .deny
-            .into_iter()
-            .partition(|ban| ban.deny_multiple_versions);
-        Ok(Self {
-            allowed: file.licenses.allow,
-            banned,
-            single,
-            features: file.bans.features,
-            skip,
-        })
+        let (single, banned) = file.bans.deny.into_iter().partition(|ban| ban.deny_multiple_versions);
+        Ok(Self { allowed: file.licenses.allow, banned, single, features: file.bans.features, skip })
     }
 }
 
@@ -170,17 +143,8 @@ pub(super) mod tests {
 
     #[test]
     fn a_rule_that_is_not_checked_is_refused() {
-        assert!(
-            Config::read(&SAMPLE.replace("[licenses]", "[licenses]\nconfidence-threshold = 0.9"))
-                .is_err()
-        );
-        assert!(
-            Config::read(&SAMPLE.replace(
-                "multiple-versions = \"deny\"",
-                "multiple-versions = \"warn\""
-            ))
-            .is_err()
-        );
+        assert!(Config::read(&SAMPLE.replace("[licenses]", "[licenses]\nconfidence-threshold = 0.9")).is_err());
+        assert!(Config::read(&SAMPLE.replace("multiple-versions = \"deny\"", "multiple-versions = \"warn\"")).is_err());
         assert!(Config::read(&SAMPLE.replace("an old macro", " ")).is_err());
     }
 }

@@ -7,20 +7,10 @@ const MAX_DEPTH: usize = 32;
 
 /// Can `expression` be met with licences of `allowed` alone? The old `A/B` means `A OR B`.
 pub(super) fn is_met(expression: &str, allowed: &[String]) -> Result<bool> {
-    let spaced = expression
-        .replace('(', " ( ")
-        .replace(')', " ) ")
-        .replace('/', " OR ");
-    let mut parser = Parser {
-        tokens: spaced.split_whitespace().collect(),
-        at: 0,
-        allowed,
-    };
+    let spaced = expression.replace('(', " ( ").replace(')', " ) ").replace('/', " OR ");
+    let mut parser = Parser { tokens: spaced.split_whitespace().collect(), at: 0, allowed };
     let met = parser.any_of(0)?;
-    ensure!(
-        parser.at == parser.tokens.len(),
-        "not a licence expression: {expression}"
-    );
+    ensure!(parser.at == parser.tokens.len(), "not a licence expression: {expression}");
     Ok(met)
 }
 
@@ -54,22 +44,15 @@ impl Parser<'_> {
     fn one(&mut self, depth: usize) -> Result<bool> {
         if self.take("(") {
             let met = self.any_of(depth + 1)?;
-            ensure!(
-                self.take(")"),
-                "a licence expression without its closing parenthesis"
-            );
+            ensure!(self.take(")"), "a licence expression without its closing parenthesis");
             return Ok(met);
         }
-        let Some(id) = self.tokens.get(self.at).copied() else {
-            bail!("a licence expression that breaks off")
-        };
+        let Some(id) = self.tokens.get(self.at).copied() else { bail!("a licence expression that breaks off") };
         self.at += 1;
         if !self.take("WITH") {
             return Ok(self.allowed.iter().any(|allowed| allowed == id));
         }
-        let Some(exception) = self.tokens.get(self.at).copied() else {
-            bail!("WITH without an exception")
-        };
+        let Some(exception) = self.tokens.get(self.at).copied() else { bail!("WITH without an exception") };
         self.at += 1;
         let whole = format!("{id} WITH {exception}");
         Ok(self.allowed.contains(&whole))
@@ -93,37 +76,17 @@ mod tests {
 
     #[test]
     fn expressions_are_read_as_spdx_says() {
-        for good in [
-            "MIT",
-            "GPL-3.0 OR MIT",
-            "MIT/Unlicense",
-            "(MIT OR GPL-2.0) AND ISC",
-            "GPL-2.0 OR MIT AND ISC",
-        ] {
+        for good in ["MIT", "GPL-3.0 OR MIT", "MIT/Unlicense", "(MIT OR GPL-2.0) AND ISC", "GPL-2.0 OR MIT AND ISC"] {
             assert!(met(good), "{good}");
         }
-        for bad in [
-            "GPL-3.0",
-            "MIT AND GPL-3.0",
-            "(MIT OR ISC) AND GPL-2.0",
-            "Apache-2.0 WITH LLVM-exception",
-            "mit",
-        ] {
+        for bad in ["GPL-3.0", "MIT AND GPL-3.0", "(MIT OR ISC) AND GPL-2.0", "Apache-2.0 WITH LLVM-exception", "mit"] {
             assert!(!met(bad), "{bad}");
         }
     }
 
     #[test]
     fn what_is_no_expression_is_refused() {
-        for bad in [
-            "",
-            "(MIT",
-            "MIT)",
-            "MIT ISC",
-            "MIT AND",
-            "MIT WITH",
-            &"(".repeat(100),
-        ] {
+        for bad in ["", "(MIT", "MIT)", "MIT ISC", "MIT AND", "MIT WITH", &"(".repeat(100)] {
             assert!(is_met(bad, &[]).is_err(), "{bad}");
         }
     }

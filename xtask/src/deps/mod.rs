@@ -20,17 +20,11 @@ pub(crate) fn run(workspace: &Workspace, out: &mut dyn Write) -> Result<bool> {
     let mut problems = rules::licences(&config, &packages)?;
     problems.extend(rules::bans(&config, &packages));
     problems.extend(rules::duplicates(&config, &packages));
-    problems
-        .extend(tree::sources(&workspace.read("Cargo.lock")?).context("Cargo.lock is not valid")?);
+    problems.extend(tree::sources(&workspace.read("Cargo.lock")?).context("Cargo.lock is not valid")?);
     for problem in &problems {
         writeln!(out, "{problem}")?;
     }
     let skipped = config.skip.len();
-    writeln!(
-        out,
-        "deps: {} packages, {skipped} accepted duplicates, {} problems",
-        packages.len(),
-        problems.len()
-    )?;
+    writeln!(out, "deps: {} packages, {skipped} accepted duplicates, {} problems", packages.len(), problems.len())?;
     Ok(problems.is_empty())
 }

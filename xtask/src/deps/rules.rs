@@ -12,20 +12,11 @@ use super::tree::Package;
 pub(super) fn licences(config: &Config, packages: &[Package]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for package in packages {
-        let Package {
-            name,
-            version,
-            licence,
-            ..
-        } = package;
+        let Package { name, version, licence, .. } = package;
         if licence.is_empty() {
             problems.push(format!("{name} {version}: states no licence"));
-        } else if !licence::is_met(licence, &config.allowed)
-            .with_context(|| format!("{name} {version}"))?
-        {
-            problems.push(format!(
-                "{name} {version}: its licence is not accepted: {licence}"
-            ));
+        } else if !licence::is_met(licence, &config.allowed).with_context(|| format!("{name} {version}"))? {
+            problems.push(format!("{name} {version}: its licence is not accepted: {licence}"));
         }
     }
     Ok(problems)
@@ -36,24 +27,10 @@ pub(super) fn bans(config: &Config, packages: &[Package]) -> Vec<String> {
     let mut problems = Vec::new();
     for package in packages {
         for ban in config.banned.iter().filter(|ban| ban.name == package.name) {
-            problems.push(format!(
-                "{} {}: banned: {} ({})",
-                package.name,
-                package.version,
-                ban.reason,
-                who(package)
-            ));
+            problems.push(format!("{} {}: banned: {} ({})", package.name, package.version, ban.reason, who(package)));
         }
-        for ban in config
-            .features
-            .iter()
-            .filter(|ban| ban.name == package.name)
-        {
-            for feature in ban
-                .deny
-                .iter()
-                .filter(|feature| package.features.contains(feature))
-            {
+        for ban in config.features.iter().filter(|ban| ban.name == package.name) {
+            for feature in ban.deny.iter().filter(|feature| package.features.contains(feature)) {
                 problems.push(format!(
                     "{}: its feature {feature} is on: {} ({})",
                     package.name,
@@ -72,43 +49,23 @@ pub(super) fn duplicates(config: &Config, packages: &[Package]) -> Vec<String> {
     for package in packages {
         versions.entry(&package.name).or_default().push(package);
     }
-    let is_skipped = |package: &Package| {
-        config
-            .skip
-            .iter()
-            .any(|skip| skip.name == package.name && skip.version == package.version)
-    };
+    let is_skipped =
+        |package: &Package| config.skip.iter().any(|skip| skip.name == package.name && skip.version == package.version);
     let mut problems = Vec::new();
     for (name, all) in &versions {
         let counted: Vec<&&Package> = all.iter().filter(|package| !is_skipped(package)).collect();
-        if let Some(rule) = config
-            .single
-            .iter()
-            .find(|rule| rule.name == *name)
-            .filter(|_| all.len() > 1)
-        {
-            problems.push(format!(
-                "{name}: {} versions, and one is the rule: {}",
-                all.len(),
-                rule.reason
-            ));
+        if let Some(rule) = config.single.iter().find(|rule| rule.name == *name).filter(|_| all.len() > 1) {
+            problems.push(format!("{name}: {} versions, and one is the rule: {}", all.len(), rule.reason));
         } else if counted.len() > 1 {
-            let each: Vec<String> = counted
-                .iter()
-                .map(|package| format!("{} ({})", package.version, who(package)))
-                .collect();
+            let each: Vec<String> =
+                counted.iter().map(|package| format!("{} ({})", package.version, who(package))).collect();
             problems.push(format!("{name}: a second version: {}", each.join(", ")));
         }
     }
     for skip in &config.skip {
-        let all = versions
-            .get(skip.name.as_str())
-            .map_or(&[] as &[&Package], Vec::as_slice);
+        let all = versions.get(skip.name.as_str()).map_or(&[] as &[&Package], Vec::as_slice);
         if all.len() < 2 || !all.iter().any(|package| package.version == skip.version) {
-            problems.push(format!(
-                "deny.toml: {}@{} is no duplicate any more: take it out",
-                skip.name, skip.version
-            ));
+            problems.push(format!("deny.toml: {}@{} is no duplicate any more: take it out", skip.name, skip.version));
         }
     }
     problems
@@ -116,10 +73,7 @@ pub(super) fn duplicates(config: &Config, packages: &[Package]) -> Vec<String> {
 
 /// How to see who needs a package.
 fn who(package: &Package) -> String {
-    format!(
-        "cargo tree --workspace -i {}@{}",
-        package.name, package.version
-    )
+    format!("cargo tree --workspace -i {}@{}", package.name, package.version)
 }
 
 #[cfg(test)]
@@ -132,16 +86,8 @@ mod tests {
     }
 
     fn package(name: &str, version: &str, licence: &str, features: &[&str]) -> Package {
-        let features = features
-            .iter()
-            .map(|feature| (*feature).to_owned())
-            .collect();
-        Package {
-            name: name.to_owned(),
-            version: version.to_owned(),
-            licence: licence.to_owned(),
-            features,
-        }
+        let features = features.iter().map(|feature| (*feature).to_owned()).collect();
+        Package { name: name.to_owned(), version: version.to_owned(), licence: licence.to_owned(), features }
     }
 
     #[test]
@@ -151,49 +97,26 @@ mod tests {
             package("b", "1.0.0", "", &[]),
             package("c", "1.0.0", "MIT", &[]),
         ];
-        assert_eq!(
-            licences(&config(), &packages)
-                .expect("all are expressions")
-                .len(),
-            2
-        );
+        assert_eq!(licences(&config(), &packages).expect("all are expressions").len(), 2);
     }
 
     #[test]
     fn banned_packages_and_features_are_found() {
-        let packages = [
-            package("openssl", "1.0.0", "MIT", &[]),
-            package("rustls", "1.0.0", "MIT", &["ring", "std"]),
-        ];
+        let packages = [package("openssl", "1.0.0", "MIT", &[]), package("rustls", "1.0.0", "MIT", &["ring", "std"])];
         assert_eq!(bans(&config(), &packages).len(), 2);
-        assert_eq!(
-            bans(&config(), &[package("rustls", "1.0.0", "MIT", &["std"])]),
-            [] as [String; 0]
-        );
+        assert_eq!(bans(&config(), &[package("rustls", "1.0.0", "MIT", &["std"])]), [] as [String; 0]);
     }
 
     #[test]
     fn a_second_version_is_found() {
-        let packages = [
-            package("a", "1.0.0", "MIT", &[]),
-            package("a", "2.0.0", "MIT", &[]),
-        ];
-        let problems = duplicates(
-            &Config {
-                skip: Vec::new(),
-                ..config()
-            },
-            &packages,
-        );
+        let packages = [package("a", "1.0.0", "MIT", &[]), package("a", "2.0.0", "MIT", &[])];
+        let problems = duplicates(&Config { skip: Vec::new(), ..config() }, &packages);
         assert_eq!(problems.len(), 1, "{problems:?}");
     }
 
     #[test]
     fn an_accepted_second_version_is_not() {
-        let packages = [
-            package("syn", "1.0.0", "MIT", &[]),
-            package("syn", "2.0.0", "MIT", &[]),
-        ];
+        let packages = [package("syn", "1.0.0", "MIT", &[]), package("syn", "2.0.0", "MIT", &[])];
         assert_eq!(duplicates(&config(), &packages), [] as [String; 0]);
         let more = [packages.as_slice(), &[package("syn", "3.0.0", "MIT", &[])]].concat();
         assert_eq!(duplicates(&config(), &more).len(), 1);
@@ -201,23 +124,14 @@ mod tests {
 
     #[test]
     fn an_exception_that_is_not_needed_is_found() {
-        assert_eq!(
-            duplicates(&config(), &[package("syn", "2.0.0", "MIT", &[])]).len(),
-            1
-        );
-        assert_eq!(
-            duplicates(&config(), &[package("syn", "1.0.0", "MIT", &[])]).len(),
-            1
-        );
+        assert_eq!(duplicates(&config(), &[package("syn", "2.0.0", "MIT", &[])]).len(), 1);
+        assert_eq!(duplicates(&config(), &[package("syn", "1.0.0", "MIT", &[])]).len(), 1);
     }
 
     #[test]
     fn what_must_be_single_is_found_although_accepted() {
         let mut config = config();
-        config.skip.push(super::super::config::Skipped {
-            name: "tokio".to_owned(),
-            version: "0.1.0".to_owned(),
-        });
+        config.skip.push(super::super::config::Skipped { name: "tokio".to_owned(), version: "0.1.0".to_owned() });
         let packages = [
             package("syn", "1.0.0", "MIT", &[]),
             package("syn", "2.0.0", "MIT", &[]),

@@ -27,62 +27,35 @@ pub(super) struct Package {
 pub(super) fn packages(root: &Path) -> Result<Vec<Package>> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "tree",
-            "--workspace",
-            "--locked",
-            "--prefix",
-            "none",
-            "--edges",
-            "normal,build,dev",
-        ])
+        .args(["tree", "--workspace", "--locked", "--prefix", "none", "--edges", "normal,build,dev"])
         .args(["--format", "{p}|{l}|{f}"])
         .current_dir(root)
         .output()
         .context("cannot start cargo")?;
     if !output.status.success() {
-        bail!(
-            "cargo tree failed: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     parse(&String::from_utf8(output.stdout).context("cargo tree printed no UTF-8")?)
 }
 
 fn parse(text: &str) -> Result<Vec<Package>> {
     let mut packages: BTreeMap<(String, String), Package> = BTreeMap::new();
-    for line in text
-        .lines()
-        .map(|line| line.trim_end_matches(" (*)"))
-        .filter(|line| !line.is_empty())
-    {
+    for line in text.lines().map(|line| line.trim_end_matches(" (*)")).filter(|line| !line.is_empty()) {
         let mut fields = line.split(SEPARATOR);
-        let (Some(package), Some(licence), Some(features)) =
-            (fields.next(), fields.next(), fields.next())
-        else {
+        let (Some(package), Some(licence), Some(features)) = (fields.next(), fields.next(), fields.next()) else {
             bail!("cargo tree printed a line of another form: {line}");
         };
         let mut words = package.split(' ');
-        let (Some(name), Some(version)) = (
-            words.next(),
-            words.next().and_then(|word| word.strip_prefix('v')),
-        ) else {
+        let (Some(name), Some(version)) = (words.next(), words.next().and_then(|word| word.strip_prefix('v'))) else {
             bail!("cargo tree printed a line of another form: {line}");
         };
-        let known = packages
-            .entry((name.to_owned(), version.to_owned()))
-            .or_insert_with(|| Package {
-                name: name.to_owned(),
-                version: version.to_owned(),
-                licence: licence.to_owned(),
-                features: Vec::new(),
-            });
-        known.features.extend(
-            features
-                .split(',')
-                .filter(|feature| !feature.is_empty())
-                .map(str::to_owned),
-        );
+        let known = packages.entry((name.to_owned(), version.to_owned())).or_insert_with(|| Package {
+            name: name.to_owned(),
+            version: version.to_owned(),
+            licence: licence.to_owned(),
+            features: Vec::new(),
+        });
+        known.features.extend(features.split(',').filter(|feature| !feature.is_empty()).map(str::to_owned));
         known.features.sort_unstable();
         known.features.dedup();
     }
@@ -92,10 +65,7 @@ fn parse(text: &str) -> Result<Vec<Package>> {
 /// Every locked package comes from the one registry or is ours; nothing comes from a repository or a second registry.
 pub(super) fn sources(lock: &str) -> Result<Vec<String>> {
     let lock: toml::Table = lock.parse()?;
-    let packages = lock
-        .get("package")
-        .and_then(toml::Value::as_array)
-        .context("no packages")?;
+    let packages = lock.get("package").and_then(toml::Value::as_array).context("no packages")?;
     let mut registry = None;
     let mut problems = Vec::new();
     for package in packages {
@@ -123,10 +93,7 @@ mod tests {
         let packages = parse(text).expect("the sample is valid");
         assert_eq!(packages.len(), 2);
         assert_eq!(packages[0].features, ["alloc", "std"]);
-        assert_eq!(
-            (packages[1].name.as_str(), packages[1].version.as_str()),
-            ("b", "0.2.0")
-        );
+        assert_eq!((packages[1].name.as_str(), packages[1].version.as_str()), ("b", "0.2.0"));
         assert!(parse("a 1.0.0").is_err());
     }
 

@@ -15,18 +15,8 @@ struct Layer {
 
 /// Every crate of the workspace and what it may import of the others.
 const LAYERS: [Layer; 6] = [
-    Layer {
-        dir: "crates/proto",
-        import: "handfast_proto",
-        package: "handfast-proto",
-        below: &[],
-    },
-    Layer {
-        dir: "crates/net",
-        import: "handfast_net",
-        package: "handfast-net",
-        below: &["handfast-proto"],
-    },
+    Layer { dir: "crates/proto", import: "handfast_proto", package: "handfast-proto", below: &[] },
+    Layer { dir: "crates/net", import: "handfast_net", package: "handfast-net", below: &["handfast-proto"] },
     Layer {
         dir: "crates/handfast",
         import: "handfast",
@@ -47,73 +37,42 @@ const LAYERS: [Layer; 6] = [
         package: "handfast-lab",
         below: &["handfast", "handfast-proto"],
     },
-    Layer {
-        dir: "xtask",
-        import: "xtask",
-        package: "xtask",
-        below: &[],
-    },
+    Layer { dir: "xtask", import: "xtask", package: "xtask", below: &[] },
 ];
 
 /// Looks for a dependency that points up or sideways.
 pub(super) fn manifest(member: &Member) -> Vec<Problem> {
     let path = format!("{}/Cargo.toml", member.dir);
     let Some(own) = LAYERS.iter().find(|layer| layer.dir == member.dir) else {
-        return vec![Problem::at(
-            &path,
-            0,
-            "a crate that has no layer: add it to xtask/src/tidy/layers.rs",
-        )];
+        return vec![Problem::at(&path, 0, "a crate that has no layer: add it to xtask/src/tidy/layers.rs")];
     };
     dependencies(&member.manifest)
         .iter()
         .filter(|name| LAYERS.iter().any(|layer| layer.package == name.as_str()))
         .filter(|name| !own.below.contains(&name.as_str()))
         .map(|name| {
-            Problem::at(
-                &path,
-                0,
-                format!(
-                    "{} must not depend on {name}: imports point only down",
-                    own.package
-                ),
-            )
+            Problem::at(&path, 0, format!("{} must not depend on {name}: imports point only down", own.package))
         })
         .collect()
 }
 
 /// Looks for a path into a crate that is not below this one.
 pub(super) fn source(path: &str, source: &Source) -> Vec<Problem> {
-    let Some(own) = LAYERS.iter().find(|layer| {
-        path.strip_prefix(layer.dir)
-            .is_some_and(|rest| rest.starts_with('/'))
-    }) else {
+    let Some(own) = LAYERS.iter().find(|layer| path.strip_prefix(layer.dir).is_some_and(|rest| rest.starts_with('/')))
+    else {
         return Vec::new();
     };
     let mut problems = Vec::new();
-    for other in LAYERS
-        .iter()
-        .filter(|other| other.package != own.package && !own.below.contains(&other.package))
-    {
+    for other in LAYERS.iter().filter(|other| other.package != own.package && !own.below.contains(&other.package)) {
         let in_a_path = format!("{}::", other.import);
         let paths = words(&source.code, &in_a_path).map(|at| line_of(&source.code, at));
         let imports = source.imports();
-        let imported = imports
-            .iter()
-            .filter(|import| import.is_under(other.import))
-            .map(|import| import.line);
+        let imported = imports.iter().filter(|import| import.is_under(other.import)).map(|import| import.line);
         let mut lines: Vec<usize> = paths.chain(imported).collect();
         lines.sort_unstable();
         lines.dedup();
         problems.extend(lines.into_iter().map(|line| {
-            Problem::at(
-                path,
-                line,
-                format!(
-                    "{} must not use {}: imports point only down",
-                    own.package, other.package
-                ),
-            )
+            Problem::at(path, line, format!("{} must not use {}: imports point only down", own.package, other.package))
         }));
     }
     problems
@@ -126,29 +85,17 @@ mod tests {
 
     #[test]
     fn a_dependency_that_points_up_is_found() {
-        let bad = member(
-            "crates/net",
-            "[dev-dependencies]\nhandfast.workspace = true\n",
-        );
+        let bad = member("crates/net", "[dev-dependencies]\nhandfast.workspace = true\n");
         assert_eq!(manifest(&bad).len(), 1);
-        let bad = member(
-            "crates/proto",
-            "[dependencies]\nhandfast-net = { path = '../net' }\n",
-        );
+        let bad = member("crates/proto", "[dependencies]\nhandfast-net = { path = '../net' }\n");
         assert_eq!(manifest(&bad).len(), 1);
     }
 
     #[test]
     fn a_dependency_that_points_sideways_is_found() {
-        let bad = member(
-            "crates/cli",
-            "[dev-dependencies]\nhandfast-lab.workspace = true\n",
-        );
+        let bad = member("crates/cli", "[dev-dependencies]\nhandfast-lab.workspace = true\n");
         assert_eq!(manifest(&bad).len(), 1);
-        let bad = member(
-            "crates/handfast",
-            "[dependencies]\nlab = { package = 'handfast-lab', path = '../lab' }\n",
-        );
+        let bad = member("crates/handfast", "[dependencies]\nlab = { package = 'handfast-lab', path = '../lab' }\n");
         assert_eq!(manifest(&bad).len(), 1);
     }
 
@@ -159,24 +106,16 @@ mod tests {
 
     #[test]
     fn what_points_down_is_allowed() {
-        let good = member(
-            "crates/cli",
-            "[dependencies]\nhandfast.workspace = true\nserde.workspace = true\n",
-        );
+        let good = member("crates/cli", "[dependencies]\nhandfast.workspace = true\nserde.workspace = true\n");
         assert_eq!(manifest(&good), []);
     }
 
     #[test]
     fn a_path_that_points_up_is_found() {
         let bad = Source::new("fn f() {\n    handfast::pair();\n}\nuse {handfast_cli as c};\n");
-        let lines: Vec<usize> = source("crates/net/src/a.rs", &bad)
-            .iter()
-            .map(|problem| problem.line)
-            .collect();
+        let lines: Vec<usize> = source("crates/net/src/a.rs", &bad).iter().map(|problem| problem.line).collect();
         assert_eq!(lines, [2, 4]);
-        let good = Source::new(
-            "//! handfast::pair\nuse handfast_proto::time::Time;\nlet s = \"handfast::x\";\n",
-        );
+        let good = Source::new("//! handfast::pair\nuse handfast_proto::time::Time;\nlet s = \"handfast::x\";\n");
         assert_eq!(source("crates/net/src/a.rs", &good), []);
     }
 }

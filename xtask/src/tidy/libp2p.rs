@@ -12,9 +12,7 @@ const HOME: &str = "crates/net";
 const NAME: &str = "libp2p";
 
 /// What can be public and has a signature.
-const ITEMS: [&str; 8] = [
-    "fn", "struct", "enum", "trait", "type", "const", "static", "union",
-];
+const ITEMS: [&str; 8] = ["fn", "struct", "enum", "trait", "type", "const", "static", "union"];
 
 /// Looks for the dependency outside `net`.
 pub(super) fn manifest(member: &Member) -> Vec<Problem> {
@@ -40,42 +38,21 @@ pub(super) fn source(path: &str, source: &Source) -> Vec<Problem> {
             .code_and_strings
             .match_indices(NAME)
             .map(|(at, _)| {
-                Problem::at(
-                    path,
-                    line_of(&source.code_and_strings, at),
-                    format!("libp2p is named outside {HOME}"),
-                )
+                Problem::at(path, line_of(&source.code_and_strings, at), format!("libp2p is named outside {HOME}"))
             })
             .collect();
     }
-    if path.starts_with("crates/net/src/") {
-        public_signatures(path, source)
-    } else {
-        Vec::new()
-    }
+    if path.starts_with("crates/net/src/") { public_signatures(path, source) } else { Vec::new() }
 }
 
 fn public_signatures(path: &str, source: &Source) -> Vec<Problem> {
     let imports = source.imports();
-    let from_libp2p: Vec<_> = imports
-        .iter()
-        .filter(|import| {
-            import
-                .path
-                .first()
-                .is_some_and(|first| first.starts_with(NAME))
-        })
-        .collect();
+    let from_libp2p: Vec<_> =
+        imports.iter().filter(|import| import.path.first().is_some_and(|first| first.starts_with(NAME))).collect();
     let mut problems: Vec<Problem> = from_libp2p
         .iter()
         .filter(|import| import.public)
-        .map(|import| {
-            Problem::at(
-                path,
-                import.line,
-                format!("pub use of libp2p: {}", import.path.join("::")),
-            )
-        })
+        .map(|import| Problem::at(path, import.line, format!("pub use of libp2p: {}", import.path.join("::"))))
         .collect();
     for at in words(&source.code, "pub") {
         let Some(signature) = signature(&source.code[at..]) else {
@@ -83,19 +60,11 @@ fn public_signatures(path: &str, source: &Source) -> Vec<Problem> {
         };
         let line = line_of(&source.code, at);
         if signature.contains(NAME) {
-            problems.push(Problem::at(
-                path,
-                line,
-                "a libp2p type in a public signature",
-            ));
+            problems.push(Problem::at(path, line, "a libp2p type in a public signature"));
         }
         for import in &from_libp2p {
             if words(&signature, &import.name).next().is_some() {
-                problems.push(Problem::at(
-                    path,
-                    line,
-                    format!("libp2p's {} in a public signature", import.name),
-                ));
+                problems.push(Problem::at(path, line, format!("libp2p's {} in a public signature", import.name)));
             }
         }
     }
@@ -109,16 +78,10 @@ fn signature(code: &str) -> Option<String> {
     if after.trim_start().starts_with('(') {
         return None;
     }
-    let mut parts = after
-        .split(|c: char| !is_name(c))
-        .filter(|part| !part.is_empty());
+    let mut parts = after.split(|c: char| !is_name(c)).filter(|part| !part.is_empty());
     let modifiers = ["const", "async", "unsafe", "extern"];
     let first = parts.next()?;
-    let item = if modifiers.contains(&first) {
-        parts.find(|part| !modifiers.contains(part))?
-    } else {
-        first
-    };
+    let item = if modifiers.contains(&first) { parts.find(|part| !modifiers.contains(part))? } else { first };
     let item = if ITEMS.contains(&item) {
         item
     } else if ITEMS.contains(&first) {
@@ -183,13 +146,8 @@ fn without_private_fields(whole: &str) -> String {
 }
 
 fn public_field(field: &str) -> String {
-    let is_public =
-        words(field, "pub").any(|at| !field[at + "pub".len()..].trim_start().starts_with('('));
-    if is_public {
-        format!(" {field}")
-    } else {
-        String::new()
-    }
+    let is_public = words(field, "pub").any(|at| !field[at + "pub".len()..].trim_start().starts_with('('));
+    if is_public { format!(" {field}") } else { String::new() }
 }
 
 #[cfg(test)]
@@ -198,30 +156,15 @@ mod tests {
     use super::*;
 
     fn lines(path: &str, text: &str) -> Vec<usize> {
-        source(path, &Source::new(text))
-            .iter()
-            .map(|problem| problem.line)
-            .collect()
+        source(path, &Source::new(text)).iter().map(|problem| problem.line).collect()
     }
 
     #[test]
     fn the_name_outside_its_home_is_found() {
+        assert_eq!(manifest(&member("crates/cli", "[dependencies]\nlibp2p-kad = '1'\n")).len(), 1);
+        assert_eq!(manifest(&member("crates/net", "[dependencies]\nlibp2p.workspace = true\n")), []);
         assert_eq!(
-            manifest(&member("crates/cli", "[dependencies]\nlibp2p-kad = '1'\n")).len(),
-            1
-        );
-        assert_eq!(
-            manifest(&member(
-                "crates/net",
-                "[dependencies]\nlibp2p.workspace = true\n"
-            )),
-            []
-        );
-        assert_eq!(
-            lines(
-                "crates/handfast/src/a.rs",
-                "//! libp2p\nuse libp2p::PeerId;\nlet f = \"libp2p=warn\";\n"
-            ),
+            lines("crates/handfast/src/a.rs", "//! libp2p\nuse libp2p::PeerId;\nlet f = \"libp2p=warn\";\n"),
             [2, 3]
         );
     }
@@ -241,10 +184,7 @@ mod tests {
             "pub const A: Option<PeerId> = None;",
             "pub use libp2p::identity;",
         ] {
-            assert!(
-                !lines("crates/net/src/a.rs", &format!("{uses}{bad}")).is_empty(),
-                "{bad}"
-            );
+            assert!(!lines("crates/net/src/a.rs", &format!("{uses}{bad}")).is_empty(), "{bad}");
         }
     }
 
@@ -260,11 +200,7 @@ mod tests {
             "pub struct A { pub(crate) peer: PeerId, }",
             "pub mod swarm;\nfn a(p: PeerId) {}",
         ] {
-            assert_eq!(
-                lines("crates/net/src/a.rs", &format!("{uses}{good}")),
-                [] as [usize; 0],
-                "{good}"
-            );
+            assert_eq!(lines("crates/net/src/a.rs", &format!("{uses}{good}")), [] as [usize; 0], "{good}");
         }
     }
 }

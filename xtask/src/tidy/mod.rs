@@ -26,11 +26,7 @@ pub(crate) struct Problem {
 impl Problem {
     /// A problem at one line of a file.
     pub(crate) fn at(path: &str, line: usize, what: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            what: what.into(),
-        }
+        Self { path: path.to_owned(), line, what: what.into() }
     }
 }
 
@@ -46,12 +42,7 @@ pub(crate) fn run(workspace: &Workspace, out: &mut dyn Write) -> Result<bool> {
             writeln!(out, "{}:{}: {}", problem.path, problem.line, problem.what)?;
         }
     }
-    writeln!(
-        out,
-        "tidy: {} files, {} problems",
-        files.len(),
-        problems.len()
-    )?;
+    writeln!(out, "tidy: {} files, {} problems", files.len(), problems.len())?;
     Ok(problems.is_empty())
 }
 
@@ -102,10 +93,7 @@ mod tests {
 
     /// A member with this manifest.
     pub(super) fn member(dir: &str, manifest: &str) -> Member {
-        Member {
-            dir: dir.to_owned(),
-            manifest: manifest.parse().expect("the sample is valid"),
-        }
+        Member { dir: dir.to_owned(), manifest: manifest.parse().expect("the sample is valid") }
     }
 
     #[test]
@@ -119,38 +107,20 @@ mod tests {
     #[test]
     fn every_rule_is_asked() {
         let members = [
-            member(
-                "crates/proto",
-                "[dependencies]\nhandfast.workspace = true\ntokio.workspace = true\n",
-            ),
+            member("crates/proto", "[dependencies]\nhandfast.workspace = true\ntokio.workspace = true\n"),
             member("crates/cli", "[dependencies]\nlibp2p.workspace = true\n"),
         ];
-        let file = |path: &str, text: &str| TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        };
+        let file = |path: &str, text: &str| TextFile { path: path.to_owned(), text: text.to_owned() };
         let files = [
-            file(
-                "crates/proto/src/a.rs",
-                "fn f() { handfast_net::f(); let m = HashMap::new(); }",
-            ),
+            file("crates/proto/src/a.rs", "fn f() { handfast_net::f(); let m = HashMap::new(); }"),
             file("crates/net/src/a.rs", "//! A.\npub use libp2p::PeerId;\n"),
             file("docs/a.md", concat!("in /", "work/\n")),
         ];
         let problems = check(&members, &files);
-        let on = |path: &str| {
-            problems
-                .iter()
-                .filter(|problem| problem.path == path)
-                .count()
-        };
+        let on = |path: &str| problems.iter().filter(|problem| problem.path == path).count();
         assert_eq!(on("crates/proto/Cargo.toml"), 2, "layer and purity");
         assert_eq!(on("crates/cli/Cargo.toml"), 1, "libp2p");
-        assert_eq!(
-            on("crates/proto/src/a.rs"),
-            3,
-            "layer, purity and first line"
-        );
+        assert_eq!(on("crates/proto/src/a.rs"), 3, "layer, purity and first line");
         assert_eq!(on("crates/net/src/a.rs"), 1, "public libp2p");
         assert_eq!(on("docs/a.md"), 1, "machine path");
         assert_eq!(problems.len(), 8);

@@ -9,17 +9,7 @@ use crate::workspace::Member;
 const PURE: &str = "crates/proto";
 
 /// What its manifest must not name: all of these bring the operating system in.
-const DEPENDENCIES: [&str; 9] = [
-    "tokio",
-    "socket2",
-    "libp2p",
-    "getrandom",
-    "redb",
-    "rustix",
-    "axum",
-    "mio",
-    "nix",
-];
+const DEPENDENCIES: [&str; 9] = ["tokio", "socket2", "libp2p", "getrandom", "redb", "rustix", "axum", "mio", "nix"];
 
 /// Paths that its sources must not import, in whole or in part.
 const PATHS: [&str; 9] = [
@@ -58,13 +48,7 @@ pub(super) fn manifest(member: &Member) -> Vec<Problem> {
     dependencies(&member.manifest)
         .iter()
         .filter(|name| DEPENDENCIES.contains(&name.as_str()))
-        .map(|name| {
-            Problem::at(
-                &path,
-                0,
-                format!("the pure crate must not depend on {name}"),
-            )
-        })
+        .map(|name| Problem::at(&path, 0, format!("the pure crate must not depend on {name}")))
         .collect()
 }
 
@@ -80,20 +64,11 @@ pub(super) fn source(path: &str, source: &Source) -> Vec<Problem> {
     for import in source.imports() {
         // The import of a whole module is an import of the bad part too.
         let whole = import.path.join("::");
+        found.extend(PATHS.iter().filter(|bad| import.is_under(bad)).map(|bad| (import.line, *bad)));
         found.extend(
             PATHS
                 .iter()
-                .filter(|bad| import.is_under(bad))
-                .map(|bad| (import.line, *bad)),
-        );
-        found.extend(
-            PATHS
-                .iter()
-                .filter(|bad| {
-                    whole
-                        .strip_suffix('*')
-                        .is_some_and(|open| bad.starts_with(open))
-                })
+                .filter(|bad| whole.strip_suffix('*').is_some_and(|open| bad.starts_with(open)))
                 .map(|bad| (import.line, *bad)),
         );
     }
@@ -115,15 +90,9 @@ mod tests {
     #[test]
     fn a_dependency_on_the_system_is_found() {
         for name in DEPENDENCIES {
-            let bad = member(
-                "crates/proto",
-                &format!("[dev-dependencies]\n{name}.workspace = true\n"),
-            );
+            let bad = member("crates/proto", &format!("[dev-dependencies]\n{name}.workspace = true\n"));
             assert_eq!(manifest(&bad).len(), 1, "{name}");
-            let good = member(
-                "crates/net",
-                &format!("[dependencies]\n{name}.workspace = true\n"),
-            );
+            let good = member("crates/net", &format!("[dependencies]\n{name}.workspace = true\n"));
             assert_eq!(manifest(&good), [], "{name}");
         }
     }
@@ -150,9 +119,8 @@ mod tests {
 
     #[test]
     fn addresses_and_comments_are_allowed() {
-        let good = Source::new(
-            "//! No HashMap here.\nuse std::net::{IpAddr, Ipv4Addr};\nuse std::collections::BTreeMap;\n",
-        );
+        let good =
+            Source::new("//! No HashMap here.\nuse std::net::{IpAddr, Ipv4Addr};\nuse std::collections::BTreeMap;\n");
         assert_eq!(source(FILE, &good), []);
         let elsewhere = Source::new("let now = Instant::now();");
         assert_eq!(source("crates/net/src/a.rs", &elsewhere), []);

@@ -13,10 +13,7 @@ const IN_CODE: [(&str, &str); 8] = [
     ("unimplemented!", "unfinished work"),
     ("dbg!", "debug output"),
     ("unsafe", "unsafe code"),
-    (
-        "#[ignore",
-        "a test that does not run: say why in the test and return, or make it run",
-    ),
+    ("#[ignore", "a test that does not run: say why in the test and return, or make it run"),
     ("allow(clippy::", "a lint that is switched off"),
     ("allow(dead_code", "a lint that is switched off"),
     ("allow(unused", "a lint that is switched off"),
@@ -26,11 +23,7 @@ const IN_CODE: [(&str, &str); 8] = [
 const IN_COMMENTS: [&str; 3] = ["TODO", "FIXME", "XXX"];
 
 /// Folders of one machine, which no other machine has. (Put together here, so that this file holds none of them.)
-const MACHINE_PATHS: [&str; 3] = [
-    concat!("/", "work/"),
-    concat!("/", "root/"),
-    concat!("/", "tmp/hf"),
-];
+const MACHINE_PATHS: [&str; 3] = [concat!("/", "work/"), concat!("/", "root/"), concat!("/", "tmp/hf")];
 
 /// The rules for every text file.
 pub(super) fn any_file(file: &TextFile) -> Vec<Problem> {
@@ -38,9 +31,7 @@ pub(super) fn any_file(file: &TextFile) -> Vec<Problem> {
     for bad in MACHINE_PATHS {
         for (at, _) in file.text.match_indices(bad) {
             // As a part of a longer path it is another folder.
-            if !file.text[..at].ends_with(|c: char| {
-                c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '}' | '"')
-            }) {
+            if !file.text[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.' | '}' | '"')) {
                 problems.push(Problem::at(
                     &file.path,
                     line_of(&file.text, at),
@@ -55,11 +46,7 @@ pub(super) fn any_file(file: &TextFile) -> Vec<Problem> {
         || file.text.starts_with("#!");
     let lines = file.text.lines().count();
     if is_program && lines > MAX_LINES {
-        problems.push(Problem::at(
-            &file.path,
-            0,
-            format!("{lines} lines, more than {MAX_LINES}: split it by concern"),
-        ));
+        problems.push(Problem::at(&file.path, 0, format!("{lines} lines, more than {MAX_LINES}: split it by concern")));
     }
     if is_program && !file.path.ends_with(".rs") {
         problems.extend(notes(&file.path, &file.text));
@@ -71,20 +58,13 @@ pub(super) fn any_file(file: &TextFile) -> Vec<Problem> {
 pub(super) fn rust_file(file: &TextFile, source: &Source) -> Vec<Problem> {
     let mut problems = Vec::new();
     if !file.text.starts_with("//!") {
-        problems.push(Problem::at(
-            &file.path,
-            1,
-            "the first line does not say what the file is for (//!)",
-        ));
+        problems.push(Problem::at(&file.path, 1, "the first line does not say what the file is for (//!)"));
     }
     for (bad, why) in IN_CODE {
-        problems.extend(words(&source.code, bad).map(|at| {
-            Problem::at(
-                &file.path,
-                line_of(&source.code, at),
-                format!("{bad}: {why}"),
-            )
-        }));
+        problems.extend(
+            words(&source.code, bad)
+                .map(|at| Problem::at(&file.path, line_of(&source.code, at), format!("{bad}: {why}"))),
+        );
     }
     problems.extend(notes(&file.path, &source.comments));
     problems
@@ -94,13 +74,8 @@ fn notes(path: &str, text: &str) -> Vec<Problem> {
     IN_COMMENTS
         .iter()
         .flat_map(|note| {
-            words(text, note).map(move |at| {
-                Problem::at(
-                    path,
-                    line_of(text, at),
-                    format!("{note}: finish it, or file it"),
-                )
-            })
+            words(text, note)
+                .map(move |at| Problem::at(path, line_of(text, at), format!("{note}: finish it, or file it")))
         })
         .collect()
 }
@@ -110,10 +85,7 @@ mod tests {
     use super::*;
 
     fn file(path: &str, text: &str) -> TextFile {
-        TextFile {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        TextFile { path: path.to_owned(), text: text.to_owned() }
     }
 
     fn found(text: &str) -> usize {
@@ -141,20 +113,14 @@ mod tests {
         ] {
             assert_eq!(found(&format!("//! Purpose.\n{bad}\n")), 1, "{bad}");
         }
-        assert_eq!(
-            found("//! No unsafe code.\n#![forbid(unsafe_code)]\nlet s = \"todo!()\";\n"),
-            0
-        );
+        assert_eq!(found("//! No unsafe code.\n#![forbid(unsafe_code)]\nlet s = \"todo!()\";\n"), 0);
     }
 
     #[test]
     fn notes_to_oneself_are_found() {
         for note in IN_COMMENTS {
             assert_eq!(found(&format!("//! Purpose.\n// {note}: later\n")), 1);
-            assert_eq!(
-                any_file(&file("run.sh", &format!("#!/bin/sh\n# {note} later\n"))).len(),
-                1
-            );
+            assert_eq!(any_file(&file("run.sh", &format!("#!/bin/sh\n# {note} later\n"))).len(), 1);
         }
         assert_eq!(found("//! Purpose.\nlet s = \"XXXX\"; // AXXXB\n"), 0);
     }
@@ -162,14 +128,8 @@ mod tests {
     #[test]
     fn paths_of_one_machine_are_found_in_any_file() {
         for bad in MACHINE_PATHS {
-            assert_eq!(
-                any_file(&file("docs/a.md", &format!("see `{bad}x`\n"))).len(),
-                1
-            );
-            assert_eq!(
-                any_file(&file("docs/a.md", &format!("see target{bad}x\n"))).len(),
-                0
-            );
+            assert_eq!(any_file(&file("docs/a.md", &format!("see `{bad}x`\n"))).len(), 1);
+            assert_eq!(any_file(&file("docs/a.md", &format!("see target{bad}x\n"))).len(), 0);
         }
     }
 

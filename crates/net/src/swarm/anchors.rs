@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use handfast_proto::addr::{Address, Transport, classify};
+use handfast_proto::addr::{Address, classify};
 use handfast_proto::secret::Rng;
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::DialOpts;
@@ -34,10 +34,7 @@ struct Backoff {
 
 impl Backoff {
     fn new(now: Instant) -> Backoff {
-        Backoff {
-            failures: 0,
-            next: now,
-        }
+        Backoff { failures: 0, next: now }
     }
 
     fn failed(&mut self, now: Instant, rng: &mut Rng) {
@@ -99,11 +96,7 @@ impl Anchors {
             .map(|node| Seed {
                 peer: ids::peer_of(&node.tid),
                 addresses: match node.host {
-                    Host::Ip(ip) => vec![Address {
-                        ip,
-                        port: node.port,
-                        transport: node.transport,
-                    }],
+                    Host::Ip(ip) => vec![Address { ip, port: node.port, transport: node.transport }],
                     Host::Name { .. } => Vec::new(),
                 },
                 node,
@@ -114,12 +107,7 @@ impl Anchors {
             .filter(|seed| seed.peer != *own)
             .take(MAX_BOOTSTRAP)
             .collect();
-        Anchors {
-            seeds,
-            nodes: BTreeMap::new(),
-            held: BTreeMap::new(),
-            explore: Backoff::new(now + FIRST_RETRY),
-        }
+        Anchors { seeds, nodes: BTreeMap::new(), held: BTreeMap::new(), explore: Backoff::new(now + FIRST_RETRY) }
     }
 
     /// Puts the bootstrap nodes with literal addresses into the routing table, so that the first query can go out.
@@ -164,11 +152,7 @@ impl Anchors {
                 Host::Ip(_) => actions.push(Action::Dial(call(seed))),
                 Host::Name { name, .. } => {
                     seed.state = SeedState::Resolving;
-                    actions.push(Action::Resolve(Resolve {
-                        seed: index,
-                        name: name.clone(),
-                        port: seed.node.port,
-                    }));
+                    actions.push(Action::Resolve(Resolve { seed: index, name: name.clone(), port: seed.node.port }));
                 }
             }
         }
@@ -194,11 +178,7 @@ impl Anchors {
             .map(SocketAddr::ip)
             .filter(|ip| family.admits(*ip))
             .take(MAX_RESOLVED)
-            .map(|ip: IpAddr| Address {
-                ip,
-                port: seed.node.port,
-                transport: seed.node.transport,
-            })
+            .map(|ip: IpAddr| Address { ip, port: seed.node.port, transport: seed.node.transport })
             .collect();
         if !matches!(seed.state, SeedState::Resolving) {
             return None;
@@ -268,11 +248,8 @@ impl Anchors {
 
     /// How many more nodes to call, those aside that are being called.
     fn wanted(&self) -> usize {
-        let calling = self
-            .seeds
-            .iter()
-            .filter(|s| matches!(s.state, SeedState::Dialling(_) | SeedState::Resolving))
-            .count();
+        let calling =
+            self.seeds.iter().filter(|s| matches!(s.state, SeedState::Dialling(_) | SeedState::Resolving)).count();
         ANCHORS.saturating_sub(self.nodes.len() + calling)
     }
 
@@ -303,9 +280,7 @@ fn multiaddrs(seed: &Seed) -> Vec<Multiaddr> {
 }
 
 fn call(seed: &mut Seed) -> DialOpts {
-    let opts = DialOpts::peer_id(seed.peer)
-        .addresses(multiaddrs(seed))
-        .build();
+    let opts = DialOpts::peer_id(seed.peer).addresses(multiaddrs(seed)).build();
     seed.state = SeedState::Dialling(opts.connection_id());
     opts
 }
@@ -320,6 +295,7 @@ fn enter(seed: &Seed, kad: &mut kademlia::Behaviour) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use handfast_proto::addr::Transport;
     use handfast_proto::id::Tid;
     use handfast_proto::secret::Secret;
 
@@ -367,12 +343,7 @@ mod tests {
             for attempt in attempts {
                 anchors.dial_failed(attempt, now, &mut rng);
             }
-            let next = anchors
-                .seeds
-                .iter()
-                .map(|s| s.backoff.next)
-                .max()
-                .expect("four seeds");
+            let next = anchors.seeds.iter().map(|s| s.backoff.next).max().expect("four seeds");
             waits.push((next - now).as_secs());
             now = next;
             let _ = anchors.due(now, &mut rng);

@@ -29,6 +29,7 @@ pub(crate) struct Behaviour {
 pub(crate) enum Event {
     Kademlia(kad::Event),
     Identify(Box<identify::Event>),
+    Silent(liveness::Silent),
     Streams(streams::Event),
 }
 
@@ -71,6 +72,12 @@ impl From<kad::Event> for Event {
 impl From<identify::Event> for Event {
     fn from(event: identify::Event) -> Event {
         Event::Identify(Box::new(event))
+    }
+}
+
+impl From<liveness::Silent> for Event {
+    fn from(event: liveness::Silent) -> Event {
+        Event::Silent(event)
     }
 }
 

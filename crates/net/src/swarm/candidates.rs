@@ -13,6 +13,5 @@ pub(crate) fn observed(info: &identify::Info, endpoint: &ConnectedPoint) -> Opti
     if !endpoint.is_dialer() {
         return None;
     }
-    ids::address_of(&info.observed_addr)
-        .filter(|a| a.port != 0 && classify(a.ip) != Class::Unusable)
+    ids::address_of(&info.observed_addr).filter(|a| a.port != 0 && classify(a.ip) != Class::Unusable)
 }

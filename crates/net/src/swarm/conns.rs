@@ -43,19 +43,7 @@ impl Conns {
         self.next += 1;
         let id = ConnId(self.next);
         self.by_swarm.insert(swarm_id, id);
-        self.by_id.insert(
-            id,
-            Conn {
-                id,
-                swarm_id,
-                peer,
-                tid,
-                address,
-                endpoint,
-                held: false,
-                closing: false,
-            },
-        );
+        self.by_id.insert(id, Conn { id, swarm_id, peer, tid, address, endpoint, held: false, closing: false });
         id
     }
 
@@ -79,10 +67,7 @@ impl Conns {
 
     /// The newest connection to a peer that is not being closed.
     pub(crate) fn alive_to(&self, tid: &Tid) -> Option<&Conn> {
-        self.by_id
-            .values()
-            .rev()
-            .find(|conn| conn.tid == *tid && !conn.closing)
+        self.by_id.values().rev().find(|conn| conn.tid == *tid && !conn.closing)
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Conn> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use handfast_proto::id::JobId;
 use handfast_proto::wire::record::{Record, Topic};
 use libp2p::PeerId;
-use libp2p::kad::{self, GetRecordOk, Quorum, QueryId, QueryResult};
+use libp2p::kad::{self, GetRecordOk, QueryId, QueryResult, Quorum};
 use tokio::time::Instant;
 
 use super::kademlia::{self, K, Pace, QUERY_TIMEOUT};
@@ -51,9 +51,7 @@ impl Put {
 
     fn is_over(&self) -> bool {
         // With nobody to store it yet the job waits for a node to be connected.
-        self.lookup == Lookup::Done
-            && self.stored_on() > 0
-            && self.tries.values().all(|t| *t != Try::Running)
+        self.lookup == Lookup::Done && self.stored_on() > 0 && self.tries.values().all(|t| *t != Try::Running)
     }
 }
 
@@ -112,25 +110,14 @@ impl Dht {
     }
 
     /// Starts a lookup.
-    pub(crate) fn get(
-        &mut self,
-        id: JobId,
-        topic: Topic,
-        kad: &mut kademlia::Behaviour,
-        out: &mut Outbox,
-    ) {
+    pub(crate) fn get(&mut self, id: JobId, topic: Topic, kad: &mut kademlia::Behaviour, out: &mut Outbox) {
         if self.gets.len() >= MAX_LOOKUPS || self.gets.contains_key(&id) {
             out.push(NetEvent::GetDone { id, answered: 0 });
             return;
         }
         self.gets.insert(
             id,
-            Get {
-                topic,
-                lookup: Lookup::Waiting,
-                found: Vec::new(),
-                deadline: Instant::now() + QUERY_TIMEOUT,
-            },
+            Get { topic, lookup: Lookup::Waiting, found: Vec::new(), deadline: Instant::now() + QUERY_TIMEOUT },
         );
         self.begin(kad);
     }
@@ -156,12 +143,8 @@ impl Dht {
             get.lookup = Lookup::Running(query);
             self.queries.insert(query, Purpose::Get(*id));
         }
-        let puts: Vec<JobId> = self
-            .puts
-            .iter()
-            .filter(|(_, p)| p.lookup == Lookup::Waiting)
-            .map(|(id, _)| *id)
-            .collect();
+        let puts: Vec<JobId> =
+            self.puts.iter().filter(|(_, p)| p.lookup == Lookup::Waiting).map(|(id, _)| *id).collect();
         for id in puts {
             self.begin_put(id, kad);
         }
@@ -178,12 +161,8 @@ impl Dht {
         // The lookup ends only when every dead node on its way has been given up, so the closest known ones are asked
         // without waiting for it.
         let target = kad::KBucketKey::new(topic);
-        let known: Vec<PeerId> = kad
-            .kad()
-            .get_closest_local_peers(&target)
-            .take(K)
-            .map(|key| *key.preimage())
-            .collect();
+        let known: Vec<PeerId> =
+            kad.kad().get_closest_local_peers(&target).take(K).map(|key| *key.preimage()).collect();
         for peer in known {
             self.put_at(id, peer, kad);
         }
@@ -200,9 +179,7 @@ impl Dht {
             None => {}
         }
         // One query for each node, so that each answer is known when it comes.
-        let query = kad
-            .kad()
-            .put_record_to(put.record.clone(), [peer].into_iter(), Quorum::One);
+        let query = kad.kad().put_record_to(put.record.clone(), [peer].into_iter(), Quorum::One);
         put.tries.insert(peer, Try::Running);
         self.bytes_out += put.record.value.len() as u64;
         self.queries.insert(query, Purpose::PutAt(id, peer));
@@ -210,12 +187,7 @@ impl Dht {
 
     /// A node of the DHT is connected: publications that run want it too, as long as they are not on enough nodes.
     pub(crate) fn node_connected(&mut self, peer: PeerId, kad: &mut kademlia::Behaviour) {
-        let wanting: Vec<JobId> = self
-            .puts
-            .iter()
-            .filter(|(_, put)| put.stored_on() < K)
-            .map(|(id, _)| *id)
-            .collect();
+        let wanting: Vec<JobId> = self.puts.iter().filter(|(_, put)| put.stored_on() < K).map(|(id, _)| *id).collect();
         for id in wanting {
             self.put_at(id, peer, kad);
         }
@@ -252,8 +224,7 @@ impl Dht {
                 self.queries.remove(&query);
                 if let Some(put) = self.puts.get_mut(&id) {
                     let stored = matches!(result, QueryResult::PutRecord(Ok(_)));
-                    put.tries
-                        .insert(peer, if stored { Try::Stored } else { Try::Failed });
+                    put.tries.insert(peer, if stored { Try::Stored } else { Try::Failed });
                     if stored {
                         let stored_on = put.stored_on();
                         out.push(NetEvent::Stored { id, stored_on });
@@ -269,10 +240,7 @@ impl Dht {
                 self.queries.remove(&query);
                 let closest = match result {
                     QueryResult::GetClosestPeers(Ok(ok)) => ok.peers,
-                    QueryResult::GetClosestPeers(Err(kad::GetClosestPeersError::Timeout {
-                        peers,
-                        ..
-                    })) => peers,
+                    QueryResult::GetClosestPeers(Err(kad::GetClosestPeersError::Timeout { peers, .. })) => peers,
                     _ => Vec::new(),
                 };
                 if let Some(put) = self.puts.get_mut(&id) {
@@ -293,12 +261,7 @@ impl Dht {
             return;
         };
         // A broken, foreign or repeated answer is a miss, not an error.
-        if get.found.len() >= MAX_FOUND
-            || get
-                .found
-                .iter()
-                .any(|known| known.as_bytes()[..] == answer.value[..])
-        {
+        if get.found.len() >= MAX_FOUND || get.found.iter().any(|known| known.as_bytes()[..] == answer.value[..]) {
             return;
         }
         if let Ok(record) = Record::validate(&get.topic.0, &answer.value) {
@@ -321,34 +284,18 @@ impl Dht {
     }
 
     /// Ends the jobs whose time is over.
-    pub(crate) fn expire(
-        &mut self,
-        now: Instant,
-        kad: &mut kademlia::Behaviour,
-        out: &mut Outbox,
-    ) {
-        let late: Vec<JobId> = self
-            .puts
-            .iter()
-            .filter(|(_, put)| put.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
+    pub(crate) fn expire(&mut self, now: Instant, kad: &mut kademlia::Behaviour, out: &mut Outbox) {
+        let late: Vec<JobId> = self.puts.iter().filter(|(_, put)| put.deadline <= now).map(|(id, _)| *id).collect();
         for id in late {
             self.end_put(id, out);
             self.drop_queries_of(id, kad);
         }
-        let late: Vec<JobId> = self
-            .gets
-            .iter()
-            .filter(|(_, get)| get.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let late: Vec<JobId> = self.gets.iter().filter(|(_, get)| get.deadline <= now).map(|(id, _)| *id).collect();
         for id in late {
             let answered = match self.gets.get(&id).map(|get| get.lookup) {
-                Some(Lookup::Running(query)) => kad
-                    .kad()
-                    .query(&query)
-                    .map_or(0, |query| query.stats().num_successes() as usize),
+                Some(Lookup::Running(query)) => {
+                    kad.kad().query(&query).map_or(0, |query| query.stats().num_successes() as usize)
+                }
                 Some(Lookup::Waiting | Lookup::Done) | None => 0,
             };
             self.cancel_get(id, kad);

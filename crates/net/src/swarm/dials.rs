@@ -55,13 +55,7 @@ pub(crate) struct Over {
 impl Dials {
     /// Starts a dial. Each IP address is an attempt of its own, so that they all start at once; within it the swarm
     /// starts QUIC and a little later TCP.
-    pub(crate) fn start(
-        &mut self,
-        id: JobId,
-        tid: Option<Tid>,
-        addresses: &[Address],
-        limit: Duration,
-    ) -> Start {
+    pub(crate) fn start(&mut self, id: JobId, tid: Option<Tid>, addresses: &[Address], limit: Duration) -> Start {
         if self.jobs.len() >= MAX_DIALS || self.jobs.contains_key(&id) {
             return Start::Failed(DialFailure::Other("too many dials at once".to_owned()));
         }
@@ -74,24 +68,12 @@ impl Dials {
         for attempt in &ids {
             self.attempts.insert(*attempt, id);
         }
-        self.jobs.insert(
-            id,
-            Dial {
-                peer,
-                attempts: ids,
-                failures: Vec::new(),
-                deadline: Instant::now() + limit,
-            },
-        );
+        self.jobs.insert(id, Dial { peer, attempts: ids, failures: Vec::new(), deadline: Instant::now() + limit });
         Start::Attempts(attempts)
     }
 
     /// An attempt failed; the dial is over when it was the last.
-    pub(crate) fn attempt_failed(
-        &mut self,
-        attempt: ConnectionId,
-        error: &DialError,
-    ) -> Option<Over> {
+    pub(crate) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) -> Option<Over> {
         let id = self.attempts.remove(&attempt)?;
         let dial = self.jobs.get_mut(&id)?;
         dial.attempts.remove(&attempt);
@@ -100,20 +82,11 @@ impl Dials {
             return None;
         }
         let dial = self.jobs.remove(&id)?;
-        Some(Over {
-            id,
-            result: Err(worst(dial.failures)),
-            give_up: BTreeSet::new(),
-        })
+        Some(Over { id, result: Err(worst(dial.failures)), give_up: BTreeSet::new() })
     }
 
     /// A connection to `peer` stands: every dial to it is answered, whoever made the connection.
-    pub(crate) fn connected(
-        &mut self,
-        attempt: ConnectionId,
-        peer: &PeerId,
-        conn: ConnId,
-    ) -> Vec<Over> {
+    pub(crate) fn connected(&mut self, attempt: ConnectionId, peer: &PeerId, conn: ConnId) -> Vec<Over> {
         let own = self.attempts.get(&attempt).copied();
         let answered: Vec<JobId> = self
             .jobs
@@ -133,19 +106,12 @@ impl Dials {
 
     /// Forgets a dial; gives the attempts that are not wanted any more.
     pub(crate) fn cancel(&mut self, id: JobId) -> BTreeSet<ConnectionId> {
-        self.end(id, Err(DialFailure::TimedOut))
-            .map(|over| over.give_up)
-            .unwrap_or_default()
+        self.end(id, Err(DialFailure::TimedOut)).map(|over| over.give_up).unwrap_or_default()
     }
 
     /// Dials whose time is over.
     pub(crate) fn expire(&mut self, now: Instant) -> Vec<Over> {
-        let late: Vec<JobId> = self
-            .jobs
-            .iter()
-            .filter(|(_, dial)| dial.deadline <= now)
-            .map(|(id, _)| *id)
-            .collect();
+        let late: Vec<JobId> = self.jobs.iter().filter(|(_, dial)| dial.deadline <= now).map(|(id, _)| *id).collect();
         late.into_iter()
             .filter_map(|id| {
                 let mut failures = self.jobs.get(&id)?.failures.clone();
@@ -165,11 +131,7 @@ impl Dials {
         for attempt in &dial.attempts {
             self.attempts.remove(attempt);
         }
-        Some(Over {
-            id,
-            result,
-            give_up: dial.attempts,
-        })
+        Some(Over { id, result, give_up: dial.attempts })
     }
 }
 
@@ -184,28 +146,16 @@ fn attempts_of(peer: Option<PeerId>, addresses: &[Address]) -> Vec<DialOpts> {
         Some(peer) => {
             let mut by_ip: BTreeMap<IpAddr, Vec<Multiaddr>> = BTreeMap::new();
             for address in &usable {
-                by_ip
-                    .entry(address.ip)
-                    .or_default()
-                    .push(ids::multiaddr_of(address));
+                by_ip.entry(address.ip).or_default().push(ids::multiaddr_of(address));
             }
             by_ip
                 .into_values()
-                .map(|addresses| {
-                    DialOpts::peer_id(peer)
-                        .condition(PeerCondition::Always)
-                        .addresses(addresses)
-                        .build()
-                })
+                .map(|addresses| DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build())
                 .collect()
         }
         None => usable
             .iter()
-            .map(|address| {
-                DialOpts::unknown_peer_id()
-                    .address(ids::multiaddr_of(address))
-                    .build()
-            })
+            .map(|address| DialOpts::unknown_peer_id().address(ids::multiaddr_of(address)).build())
             .collect(),
     }
 }
@@ -221,10 +171,7 @@ fn worst(failures: Vec<DialFailure>) -> DialFailure {
         DialFailure::Refused => 4,
         DialFailure::NoAddress => 5,
     };
-    failures
-        .into_iter()
-        .min_by_key(rank)
-        .unwrap_or(DialFailure::NoAddress)
+    failures.into_iter().min_by_key(rank).unwrap_or(DialFailure::NoAddress)
 }
 
 fn failure_of(error: &DialError) -> DialFailure {
@@ -270,9 +217,9 @@ fn by_kind(error: &std::io::Error) -> Option<DialFailure> {
             Some(ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
                 return Some(DialFailure::Refused);
             }
-            Some(
-                ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable,
-            ) => return Some(DialFailure::TimedOut),
+            Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
+                return Some(DialFailure::TimedOut);
+            }
             Some(_) | None => {}
         }
         // A wrapping io::Error names as its source the source of what it wraps, and skips that itself.

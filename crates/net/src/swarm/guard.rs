@@ -9,8 +9,8 @@ use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm, dummy,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    dummy,
 };
 
 use super::ids;
@@ -29,17 +29,9 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// A device: eight pairings and 256 paired devices do not come at once.
-    pub(crate) const DEVICE: Limits = Limits {
-        established: 128,
-        per_subscriber: 64,
-        pending: 64,
-    };
+    pub(crate) const DEVICE: Limits = Limits { established: 128, per_subscriber: 64, pending: 64 };
     /// A node: what fits in a few hundred MB with the buffers of QUIC.
-    pub(crate) const NODE: Limits = Limits {
-        established: 4_096,
-        per_subscriber: 64,
-        pending: 512,
-    };
+    pub(crate) const NODE: Limits = Limits { established: 4_096, per_subscriber: 64, pending: 512 };
 }
 
 /// Admits or refuses connections.
@@ -124,9 +116,7 @@ impl NetworkBehaviour for Behaviour {
         if held >= self.limits.per_subscriber {
             return self.refuse(Refused::SubscriberFull);
         }
-        if self.pending.len() >= self.limits.pending
-            || self.inbound.len() >= self.limits.established
-        {
+        if self.pending.len() >= self.limits.pending || self.inbound.len() >= self.limits.established {
             return self.refuse(Refused::Full);
         }
         self.pending.insert(id);
@@ -183,12 +173,7 @@ impl NetworkBehaviour for Behaviour {
         }
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        _: PeerId,
-        _: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, _: PeerId, _: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {}
     }
 

@@ -41,9 +41,7 @@ pub(crate) fn multiaddr_of(address: &Address) -> Multiaddr {
         IpAddr::V6(ip) => Multiaddr::empty().with(Protocol::Ip6(ip)),
     };
     match address.transport {
-        Transport::Quic => out
-            .with(Protocol::Udp(address.port))
-            .with(Protocol::QuicV1),
+        Transport::Quic => out.with(Protocol::Udp(address.port)).with(Protocol::QuicV1),
         Transport::Tcp => out.with(Protocol::Tcp(address.port)),
     }
 }
@@ -66,11 +64,7 @@ pub(crate) fn address_of(multiaddr: &Multiaddr) -> Option<Address> {
         _ => return None,
     };
     match (parts.next(), parts.next()) {
-        (None, None) | (Some(Protocol::P2p(_)), None) => Some(Address {
-            ip,
-            port,
-            transport,
-        }),
+        (None, None) | (Some(Protocol::P2p(_)), None) => Some(Address { ip, port, transport }),
         _ => None,
     }
 }
@@ -81,8 +75,7 @@ mod tests {
 
     #[test]
     fn addresses_and_identities_survive_the_translation() {
-        let tid = tid_from_text("12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN")
-            .expect("an Ed25519 peer id");
+        let tid = tid_from_text("12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN").expect("an Ed25519 peer id");
         assert_eq!(tid_of(&peer_of(&tid)), Some(tid));
         for text in ["/ip4/5.1.7.2/udp/4001/quic-v1", "/ip6/2a0a::7/tcp/1"] {
             let address: Address = text.parse().expect("an address");

@@ -11,10 +11,9 @@ use handfast_proto::addr::Class;
 use handfast_proto::records::Source;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::kad::{self, store::RecordStore as _};
+use libp2p::kad;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
-    THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, StreamProtocol};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -113,23 +112,25 @@ impl Behaviour {
         &mut self.kad
     }
 
+    /// The record store.
+    pub(crate) fn records(&mut self) -> &Records {
+        self.kad.store_mut()
+    }
+
+    /// Removes expired records.
+    pub(crate) fn sweep(&mut self) {
+        self.kad.store_mut().sweep();
+    }
+
     /// Allows nodes at addresses of this class, because the configuration names one.
     pub(crate) fn allow(&mut self, class: Class) {
         self.allowed.add(class);
     }
 
     /// Puts a node into the routing table at those of its addresses that the policy allows.
-    pub(crate) fn add_node<'a>(
-        &mut self,
-        peer: &PeerId,
-        addresses: impl IntoIterator<Item = &'a Multiaddr>,
-    ) {
+    pub(crate) fn add_node<'a>(&mut self, peer: &PeerId, addresses: impl IntoIterator<Item = &'a Multiaddr>) {
         let allowed = self.allowed;
-        for address in addresses
-            .into_iter()
-            .filter(|a| allowed.admits(a))
-            .take(MAX_ADDRESSES)
-        {
+        for address in addresses.into_iter().filter(|a| allowed.admits(a)).take(MAX_ADDRESSES) {
             self.kad.add_address(peer, address.clone());
         }
     }
@@ -155,10 +156,7 @@ impl Behaviour {
         match self.pace {
             Pace::AtOnce => now,
             Pace::HeadStart => now + HEAD_START,
-            Pace::Background => self
-                .waiting
-                .back()
-                .map_or(now, |(last, _)| (*last).max(now) + BACKGROUND_GAP),
+            Pace::Background => self.waiting.back().map_or(now, |(last, _)| (*last).max(now) + BACKGROUND_GAP),
         }
     }
 
@@ -174,9 +172,7 @@ impl Behaviour {
                 }
                 continue;
             }
-            let timer = self
-                .timer
-                .get_or_insert_with(|| Box::pin(sleep_until(due)));
+            let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
             if timer.deadline() != due {
                 timer.as_mut().reset(due);
             }
@@ -233,11 +229,9 @@ impl NetworkBehaviour for Behaviour {
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if let Some(address) = ids::address_of(remote) {
-            self.sources
-                .insert(id, Source::of(address.ip.to_canonical()));
+            self.sources.insert(id, Source::of(address.ip.to_canonical()));
         }
-        self.kad
-            .handle_established_inbound_connection(id, peer, local, remote)
+        self.kad.handle_established_inbound_connection(id, peer, local, remote)
     }
 
     fn handle_pending_outbound_connection(
@@ -248,9 +242,7 @@ impl NetworkBehaviour for Behaviour {
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         let allowed = self.allowed;
-        let mut found = self
-            .kad
-            .handle_pending_outbound_connection(id, peer, addresses, role)?;
+        let mut found = self.kad.handle_pending_outbound_connection(id, peer, addresses, role)?;
         found.retain(|address| allowed.admits(address));
         found.truncate(MAX_ADDRESSES);
         Ok(found)
@@ -265,11 +257,9 @@ impl NetworkBehaviour for Behaviour {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         if let Some(address) = ids::address_of(address) {
-            self.sources
-                .insert(id, Source::of(address.ip.to_canonical()));
+            self.sources.insert(id, Source::of(address.ip.to_canonical()));
         }
-        self.kad
-            .handle_established_outbound_connection(id, peer, address, role, port)
+        self.kad.handle_established_outbound_connection(id, peer, address, role, port)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -283,12 +273,7 @@ impl NetworkBehaviour for Behaviour {
         self.kad.on_swarm_event(event);
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        id: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
         let source = self.sources.get(&id).copied();
         self.kad.store_mut().set_source(source);
         self.kad.on_connection_handler_event(peer, id, event);

@@ -8,8 +8,8 @@ use either::Either;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::{
-    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm, dummy,
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    dummy,
 };
 use libp2p::{PeerId, ping};
 
@@ -20,32 +20,27 @@ use super::ids;
 const INTERVAL: Duration = Duration::from_secs(2);
 const TIMEOUT: Duration = Duration::from_millis(2_500);
 
-/// Pings on TCP connections and closes those on which no answer comes.
+/// Nobody answers on this connection.
+pub(crate) struct Silent(pub(crate) ConnectionId);
+
+/// Pings on TCP connections and tells those on which no answer comes.
 pub(crate) struct Behaviour {
     ping: ping::Behaviour,
 }
 
 impl Behaviour {
     pub(crate) fn new() -> Behaviour {
-        Behaviour {
-            ping: ping::Behaviour::new(
-                ping::Config::new()
-                    .with_interval(INTERVAL)
-                    .with_timeout(TIMEOUT),
-            ),
-        }
+        Behaviour { ping: ping::Behaviour::new(ping::Config::new().with_interval(INTERVAL).with_timeout(TIMEOUT)) }
     }
 }
 
 fn is_tcp(address: &Multiaddr) -> bool {
-    ids::address_of(address)
-        .is_some_and(|a| a.transport == handfast_proto::addr::Transport::Tcp)
+    ids::address_of(address).is_some_and(|a| a.transport == handfast_proto::addr::Transport::Tcp)
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler =
-        Either<THandler<ping::Behaviour>, dummy::ConnectionHandler>;
-    type ToSwarm = std::convert::Infallible;
+    type ConnectionHandler = Either<THandler<ping::Behaviour>, dummy::ConnectionHandler>;
+    type ToSwarm = Silent;
 
     fn handle_established_inbound_connection(
         &mut self,
@@ -57,9 +52,7 @@ impl NetworkBehaviour for Behaviour {
         if !is_tcp(remote) {
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
-        self.ping
-            .handle_established_inbound_connection(id, peer, local, remote)
-            .map(Either::Left)
+        self.ping.handle_established_inbound_connection(id, peer, local, remote).map(Either::Left)
     }
 
     fn handle_established_outbound_connection(
@@ -73,42 +66,29 @@ impl NetworkBehaviour for Behaviour {
         if !is_tcp(address) {
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
-        self.ping
-            .handle_established_outbound_connection(id, peer, address, role, port)
-            .map(Either::Left)
+        self.ping.handle_established_outbound_connection(id, peer, address, role, port).map(Either::Left)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         self.ping.on_swarm_event(event);
     }
 
-    fn on_connection_handler_event(
-        &mut self,
-        peer: PeerId,
-        id: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, peer: PeerId, id: ConnectionId, event: THandlerOutEvent<Self>) {
         match event {
             Either::Left(event) => self.ping.on_connection_handler_event(peer, id, event),
             Either::Right(never) => match never {},
         }
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         while let Poll::Ready(event) = self.ping.poll(cx) {
             if let ToSwarm::GenerateEvent(ping::Event {
-                peer,
                 connection,
                 result: Err(ping::Failure::Timeout | ping::Failure::Other { .. }),
+                ..
             }) = event
             {
-                return Poll::Ready(ToSwarm::CloseConnection {
-                    peer_id: peer,
-                    connection: CloseConnection::One(connection),
-                });
+                return Poll::Ready(ToSwarm::GenerateEvent(Silent(connection)));
             }
         }
         Poll::Pending

@@ -38,12 +38,7 @@ pub(crate) struct OpenStreams {
 
 impl OpenStreams {
     pub(crate) fn new(events: mpsc::Sender<FromStream>) -> OpenStreams {
-        OpenStreams {
-            next: 0,
-            open: BTreeMap::new(),
-            asked: BTreeMap::new(),
-            events,
-        }
+        OpenStreams { next: 0, open: BTreeMap::new(), asked: BTreeMap::new(), events }
     }
 
     /// A stream was asked for.
@@ -72,19 +67,11 @@ impl OpenStreams {
     ) -> Option<StreamId> {
         let subscriber = Subscriber::of(ip.to_canonical());
         let silent = self.open.values().filter_map(|open| open.silent);
-        let (all, same) = silent.fold((0, 0), |(all, same), other| {
-            (all + 1, same + usize::from(other == subscriber))
-        });
+        let (all, same) = silent.fold((0, 0), |(all, same), other| (all + 1, same + usize::from(other == subscriber)));
         if all >= MAX_SILENT || same >= MAX_SILENT_PER_SUBSCRIBER {
             return None;
         }
-        Some(self.start(
-            conn,
-            stream,
-            Some(subscriber),
-            Some(permit),
-            Some(first_frame),
-        ))
+        Some(self.start(conn, stream, Some(subscriber), Some(permit), Some(first_frame)))
     }
 
     fn start(
@@ -98,23 +85,8 @@ impl OpenStreams {
         self.next += 1;
         let id = StreamId(self.next);
         let (commands, receiver) = mpsc::channel(WRITE_QUEUE);
-        tokio::spawn(stream_io::run(
-            id,
-            stream,
-            receiver,
-            self.events.clone(),
-            first_frame,
-        ));
-        self.open.insert(
-            id,
-            Open {
-                conn,
-                commands: Some(commands),
-                silent,
-                leaving: false,
-                _permit: permit,
-            },
-        );
+        tokio::spawn(stream_io::run(id, stream, receiver, self.events.clone(), first_frame));
+        self.open.insert(id, Open { conn, commands: Some(commands), silent, leaving: false, _permit: permit });
         id
     }
 
@@ -122,10 +94,7 @@ impl OpenStreams {
     pub(crate) fn send(&mut self, id: StreamId, frames: &[Frame]) -> Option<bool> {
         let open = self.open.get_mut(&id).filter(|open| !open.leaving)?;
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::to_bytes).collect();
-        let sent = open
-            .commands
-            .as_ref()
-            .is_some_and(|commands| commands.try_send(ToStream::Write(bytes)).is_ok());
+        let sent = open.commands.as_ref().is_some_and(|commands| commands.try_send(ToStream::Write(bytes)).is_ok());
         if !sent {
             self.open.remove(&id);
         }
@@ -137,10 +106,7 @@ impl OpenStreams {
         let Some(open) = self.open.get_mut(&id) else {
             return;
         };
-        let told = open
-            .commands
-            .take()
-            .is_some_and(|commands| commands.try_send(ToStream::Close).is_ok());
+        let told = open.commands.take().is_some_and(|commands| commands.try_send(ToStream::Close).is_ok());
         open.leaving = true;
         open.silent = None;
         if !told {
@@ -172,9 +138,7 @@ impl OpenStreams {
 
     /// Whether streams are still leaving on a connection.
     pub(crate) fn any_leaving(&self, conn: ConnId) -> bool {
-        self.open
-            .values()
-            .any(|open| open.conn == conn && open.leaving)
+        self.open.values().any(|open| open.conn == conn && open.leaving)
     }
 
     /// Whether streams are still leaving anywhere.
@@ -182,28 +146,16 @@ impl OpenStreams {
         self.open.values().any(|open| open.leaving)
     }
 
-    /// A connection is gone: its streams, those its owner still hears of, and the requests for streams on it.
-    pub(crate) fn lost(&mut self, conn: ConnId) -> (Vec<StreamId>, Vec<JobId>) {
-        let on_it: BTreeSet<StreamId> = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.conn == conn)
-            .map(|(id, _)| *id)
-            .collect();
-        let heard = on_it
-            .into_iter()
-            .filter(|id| self.open.remove(id).is_some_and(|open| !open.leaving))
-            .collect();
-        let jobs: Vec<JobId> = self
-            .asked
-            .iter()
-            .filter(|(_, of)| **of == conn)
-            .map(|(job, _)| *job)
-            .collect();
-        for job in &jobs {
-            self.asked.remove(job);
-        }
-        (heard, jobs)
+    /// Whether streams of a connection are still open: their tasks hand over what came before the end.
+    pub(crate) fn any_on(&self, conn: ConnId) -> bool {
+        self.open.values().any(|open| open.conn == conn)
+    }
+
+    /// A connection is gone: forgets the requests for streams on it and gives them.
+    pub(crate) fn unanswerable(&mut self, conn: ConnId) -> Vec<JobId> {
+        let jobs: BTreeSet<JobId> = self.asked.iter().filter(|(_, of)| **of == conn).map(|(job, _)| *job).collect();
+        self.asked.retain(|job, _| !jobs.contains(job));
+        jobs.into_iter().collect()
     }
 
     /// Drops every stream that is not leaving.

@@ -24,10 +24,7 @@ pub(crate) struct Outbox {
 
 impl Outbox {
     pub(crate) fn new(channel: mpsc::Sender<NetEvent>) -> Outbox {
-        Outbox {
-            queue: VecDeque::new(),
-            channel,
-        }
+        Outbox { queue: VecDeque::new(), channel }
     }
 
     /// Queues an event.

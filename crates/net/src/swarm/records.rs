@@ -20,11 +20,7 @@ pub(crate) struct Records {
 
 impl Records {
     pub(crate) fn new(limits: RecordLimits, clock: Clock) -> Records {
-        Records {
-            store: RecordStore::new(limits),
-            clock,
-            source: None,
-        }
+        Records { store: RecordStore::new(limits), clock, source: None }
     }
 
     /// Whose request is being handled: Kademlia's store does not tell, and the caps count by source.
@@ -56,22 +52,14 @@ impl kad::store::RecordStore for Records {
         let topic = Topic(key.as_ref().try_into().ok()?);
         let record = self.store.get(&topic, self.clock.now())?;
         // Neither a publisher nor a remaining life is told: the first names a peer, the second helps only who probes.
-        Some(Cow::Owned(kad::Record::new(
-            key.clone(),
-            record.as_bytes().to_vec(),
-        )))
+        Some(Cow::Owned(kad::Record::new(key.clone(), record.as_bytes().to_vec())))
     }
 
     fn put(&mut self, record: kad::Record) -> Result<()> {
         // Only requests of others reach this: our own records are put at others, never here.
         let source = self.source.ok_or(Error::MaxRecords)?;
         self.store
-            .put(
-                record.key.as_ref(),
-                &record.value,
-                source,
-                self.clock.now(),
-            )
+            .put(record.key.as_ref(), &record.value, source, self.clock.now())
             .map(|_| ())
             .map_err(|_| Error::MaxRecords)
     }

@@ -29,11 +29,6 @@ pub(crate) fn spawn(request: Resolve, answers: mpsc::Sender<Resolved>) {
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
         // Fails only when the network has ended meanwhile.
-        let _ = answers
-            .send(Resolved {
-                seed: request.seed,
-                addresses,
-            })
-            .await;
+        let _ = answers.send(Resolved { seed: request.seed, addresses }).await;
     });
 }

@@ -175,10 +175,7 @@ struct NotAFrame;
 
 impl Inbox {
     fn new() -> Inbox {
-        Inbox {
-            bytes: Box::new([0; 2 + MAX_FRAME_LEN]),
-            len: 0,
-        }
+        Inbox { bytes: Box::new([0; 2 + MAX_FRAME_LEN]), len: 0 }
     }
 
     /// Takes the first whole frame out.
@@ -218,10 +215,7 @@ struct Budget {
 
 impl Budget {
     fn new() -> Budget {
-        Budget {
-            tokens: FRAME_BURST,
-            filled: Instant::now(),
-        }
+        Budget { tokens: FRAME_BURST, filled: Instant::now() }
     }
 
     fn spend(&mut self) -> bool {
@@ -231,9 +225,6 @@ impl Budget {
             self.tokens = self.tokens.saturating_add(more).min(FRAME_BURST);
             self.filled += Duration::from_secs(whole_seconds);
         }
-        self.tokens
-            .checked_sub(1)
-            .inspect(|left| self.tokens = *left)
-            .is_some()
+        self.tokens.checked_sub(1).inspect(|left| self.tokens = *left).is_some()
     }
 }

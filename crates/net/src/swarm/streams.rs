@@ -14,9 +14,8 @@ use libp2p::core::upgrade::{InboundUpgrade, OutboundUpgrade, UpgradeInfo};
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::swarm::handler::{ConnectionEvent, DialUpgradeError};
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, StreamUpgradeError, SubstreamProtocol, THandler,
-    THandlerInEvent, THandlerOutEvent, ToSwarm,
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm, NetworkBehaviour,
+    NotifyHandler, Stream, StreamUpgradeError, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, StreamProtocol as Name};
 
@@ -34,17 +33,9 @@ pub(crate) type Permit = Arc<()>;
 /// What happened to a stream.
 pub(crate) enum Event {
     /// A peer opened one.
-    Inbound {
-        connection: ConnectionId,
-        protocol: StreamProtocol,
-        stream: Stream,
-        permit: Permit,
-    },
+    Inbound { connection: ConnectionId, protocol: StreamProtocol, stream: Stream, permit: Permit },
     /// One that we asked for is open, or not.
-    Outbound {
-        job: JobId,
-        result: Result<Stream, StreamFailure>,
-    },
+    Outbound { job: JobId, result: Result<Stream, StreamFailure> },
 }
 
 /// Opens and accepts streams.
@@ -57,21 +48,11 @@ pub(crate) struct Behaviour {
 
 impl Behaviour {
     pub(crate) fn new(hold_inbound: bool) -> Behaviour {
-        Behaviour {
-            hold_inbound,
-            queue: VecDeque::new(),
-            waker: None,
-        }
+        Behaviour { hold_inbound, queue: VecDeque::new(), waker: None }
     }
 
     /// Asks for a stream on exactly this connection.
-    pub(crate) fn open(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        job: JobId,
-        protocol: StreamProtocol,
-    ) {
+    pub(crate) fn open(&mut self, peer: PeerId, connection: ConnectionId, job: JobId, protocol: StreamProtocol) {
         self.notify(peer, connection, ToHandler::Open { job, protocol });
     }
 
@@ -81,11 +62,7 @@ impl Behaviour {
     }
 
     fn notify(&mut self, peer_id: PeerId, connection: ConnectionId, event: ToHandler) {
-        self.queue.push_back(ToSwarm::NotifyHandler {
-            peer_id,
-            handler: NotifyHandler::One(connection),
-            event,
-        });
+        self.queue.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -119,31 +96,16 @@ impl NetworkBehaviour for Behaviour {
 
     fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
 
-    fn on_connection_handler_event(
-        &mut self,
-        _: PeerId,
-        connection: ConnectionId,
-        event: THandlerOutEvent<Self>,
-    ) {
+    fn on_connection_handler_event(&mut self, _: PeerId, connection: ConnectionId, event: THandlerOutEvent<Self>) {
         self.queue.push_back(ToSwarm::GenerateEvent(match event {
-            FromHandler::Inbound {
-                protocol,
-                stream,
-                permit,
-            } => Event::Inbound {
-                connection,
-                protocol,
-                stream,
-                permit,
-            },
+            FromHandler::Inbound { protocol, stream, permit } => {
+                Event::Inbound { connection, protocol, stream, permit }
+            }
             FromHandler::Outbound { job, result } => Event::Outbound { job, result },
         }));
     }
 
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         match self.queue.pop_front() {
             Some(event) => Poll::Ready(event),
             None => {
@@ -157,25 +119,15 @@ impl NetworkBehaviour for Behaviour {
 /// What the behaviour asks of one connection.
 #[derive(Debug)]
 pub(crate) enum ToHandler {
-    Open {
-        job: JobId,
-        protocol: StreamProtocol,
-    },
+    Open { job: JobId, protocol: StreamProtocol },
     Hold(bool),
 }
 
 /// What one connection tells.
 #[derive(Debug)]
 pub(crate) enum FromHandler {
-    Inbound {
-        protocol: StreamProtocol,
-        stream: Stream,
-        permit: Permit,
-    },
-    Outbound {
-        job: JobId,
-        result: Result<Stream, StreamFailure>,
-    },
+    Inbound { protocol: StreamProtocol, stream: Stream, permit: Permit },
+    Outbound { job: JobId, result: Result<Stream, StreamFailure> },
 }
 
 /// The streams of one connection.
@@ -189,16 +141,11 @@ type HandlerEvent = ConnectionHandlerEvent<Offer, JobId, FromHandler>;
 
 impl Handler {
     fn new(held: bool) -> Handler {
-        Handler {
-            held,
-            inbound: Arc::new(()),
-            queue: VecDeque::new(),
-        }
+        Handler { held, inbound: Arc::new(()), queue: VecDeque::new() }
     }
 
     fn tell(&mut self, event: FromHandler) {
-        self.queue
-            .push_back(ConnectionHandlerEvent::NotifyBehaviour(event));
+        self.queue.push_back(ConnectionHandlerEvent::NotifyBehaviour(event));
     }
 }
 
@@ -221,11 +168,9 @@ impl ConnectionHandler for Handler {
     fn on_behaviour_event(&mut self, event: ToHandler) {
         match event {
             ToHandler::Open { job, protocol } => {
-                self.queue
-                    .push_back(ConnectionHandlerEvent::OutboundSubstreamRequest {
-                        protocol: SubstreamProtocol::new(Offer(Some(protocol)), job)
-                            .with_timeout(OPEN_TIMEOUT),
-                    });
+                self.queue.push_back(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                    protocol: SubstreamProtocol::new(Offer(Some(protocol)), job).with_timeout(OPEN_TIMEOUT),
+                });
             }
             ToHandler::Hold(hold) => self.held = hold,
         }
@@ -238,32 +183,20 @@ impl ConnectionHandler for Handler {
                 // One count is the handler's own. A stream beyond the limit is dropped, which resets it.
                 if Arc::strong_count(&self.inbound) <= MAX_INBOUND_PER_CONNECTION {
                     let permit = Arc::clone(&self.inbound);
-                    self.tell(FromHandler::Inbound {
-                        protocol,
-                        stream,
-                        permit,
-                    });
+                    self.tell(FromHandler::Inbound { protocol, stream, permit });
                 }
             }
             ConnectionEvent::FullyNegotiatedOutbound(outbound) => {
                 let (_, stream) = outbound.protocol;
-                self.tell(FromHandler::Outbound {
-                    job: outbound.info,
-                    result: Ok(stream),
-                });
+                self.tell(FromHandler::Outbound { job: outbound.info, result: Ok(stream) });
             }
             ConnectionEvent::DialUpgradeError(DialUpgradeError { info, error }) => {
                 let failure = match error {
-                    StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => {
-                        StreamFailure::TimedOut
-                    }
+                    StreamUpgradeError::Timeout | StreamUpgradeError::Io(_) => StreamFailure::TimedOut,
                     StreamUpgradeError::NegotiationFailed => StreamFailure::Unsupported,
                     StreamUpgradeError::Apply(never) => match never {},
                 };
-                self.tell(FromHandler::Outbound {
-                    job: info,
-                    result: Err(failure),
-                });
+                self.tell(FromHandler::Outbound { job: info, result: Err(failure) });
             }
             ConnectionEvent::AddressChange(_)
             | ConnectionEvent::ListenUpgradeError(_)
@@ -290,10 +223,7 @@ impl UpgradeInfo for Offer {
     fn protocol_info(&self) -> Vec<Name> {
         match self.0 {
             Some(protocol) => vec![Name::new(protocol.name())],
-            None => StreamProtocol::ALL
-                .iter()
-                .map(|protocol| Name::new(protocol.name()))
-                .collect(),
+            None => StreamProtocol::ALL.iter().map(|protocol| Name::new(protocol.name())).collect(),
         }
     }
 }

@@ -159,6 +159,8 @@ pub enum JobResult {
     Dialled {
         /// The connection.
         conn: ConnId,
+        /// The transport key that answered, verified.
+        tid: Tid,
         /// The address it runs over.
         address: Address,
         /// How it runs.

@@ -205,7 +205,7 @@ impl Joiner {
                     search.looked_up(id, answered);
                 }
             }
-            JobResult::Dialled { conn, address, path } => self.dialled(id, conn, address, path, cx),
+            JobResult::Dialled { conn, address, path, .. } => self.dialled(id, conn, address, path, cx),
             JobResult::DialFailed(failure) => self.dial_failed(id, failure, cx),
             JobResult::StreamOpened(stream) => self.stream_opened(id, stream, cx),
             JobResult::StreamFailed => self.stream_failed(id, cx),

@@ -1,0 +1,227 @@
+//! The swarm: how it is built, and the handle its owner holds. Each trap of the network stack is handled in one file
+//! here, whose first line names it.
+
+mod anchors;
+mod behaviour;
+mod candidates;
+mod conns;
+mod dht;
+mod dials;
+mod driver;
+mod guard;
+pub(crate) mod ids;
+mod kademlia;
+mod liveness;
+mod open_streams;
+mod outbox;
+mod records;
+mod resolve;
+mod stream_io;
+mod streams;
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use handfast_proto::addr::Address;
+use handfast_proto::id::Tid;
+use handfast_proto::secret::Secret;
+use libp2p::core::upgrade::Version;
+use libp2p::identity::Keypair;
+use libp2p::{Swarm, SwarmBuilder, tcp, tls, yamux};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::api::{Command, Config, DisconnectCause, NetEvent, NetworkGone, StartError, Timing, Transport};
+use crate::clock::Clock;
+use crate::entropy;
+use behaviour::Behaviour;
+use driver::Driver;
+
+pub use dht::MAX_LOOKUPS;
+pub use dials::MAX_DIAL_ADDRESSES;
+
+/// Commands that wait: one batch of a busy moment of the owner.
+const COMMAND_QUEUE: usize = 256;
+
+/// Messages of stream tasks that wait: few, since each holds a frame and a full queue is what peers should feel.
+const STREAM_QUEUE: usize = 64;
+
+/// Lookups of names that wait.
+const RESOLVER_QUEUE: usize = 16;
+
+/// QUIC keeps a path open through address translations, the shortest of which forget UDP after some seconds, and a
+/// peer that is lost is noticed within 10 s.
+const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
+const QUIC_IDLE: Duration = Duration::from_secs(8);
+
+/// Time for the handshakes of a connection, from either side.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+
+/// Streams one peer may have open: ours, Kademlia's and the small ones of the stack.
+const MAX_STREAMS: usize = 64;
+
+/// Unread bytes of one stream and of one connection that a peer may have under way. The longest message is an answer of
+/// Kademlia with twenty nodes, about 8 KiB.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 256 * 1024;
+
+/// Addresses of one dial that are tried at once where the swarm does not rank them.
+const DIAL_CONCURRENCY: std::num::NonZeroU8 = std::num::NonZeroU8::new(8).expect("8 is not 0");
+
+/// The network of one device or node: takes commands, tells events. Dropping it ends the network.
+pub struct Network {
+    commands: mpsc::Sender<Command>,
+    events: mpsc::Receiver<NetEvent>,
+    tid: Tid,
+}
+
+impl Network {
+    /// Our own transport identity.
+    pub fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Ends the network and waits until everything is closed, at most a few seconds. Events that were not taken are
+    /// lost.
+    pub async fn end(self) {
+        let Network { commands, mut events, .. } = self;
+        drop(commands);
+        while events.recv().await.is_some() {}
+    }
+}
+
+impl Transport for Network {
+    async fn send(&self, command: Command) -> Result<(), NetworkGone> {
+        self.commands.send(command).await.map_err(|_| NetworkGone)
+    }
+
+    async fn next(&mut self) -> Option<NetEvent> {
+        self.events.recv().await
+    }
+}
+
+/// The transport identity that a seed stands for.
+pub fn tid_of_seed(seed: &Secret<32>) -> Tid {
+    let peer = keypair(seed).public().to_peer_id();
+    ids::tid_of(&peer).expect("an Ed25519 key is its own peer id")
+}
+
+/// Listens and starts the network in a task of its own. Must be called inside a tokio runtime.
+///
+/// Fails if an address cannot be listened on; with [`Config::fallback_to_any_port`] only if no other port works
+/// either. An IPv6 wildcard on a machine without IPv6 is skipped as long as something else works.
+pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
+    let key = keypair(&config.transport_seed);
+    let own = ids::tid_of(&key.public().to_peer_id()).expect("an Ed25519 key is its own peer id");
+    let records = records::Records::new(config.limits, clock);
+    let behaviour = Behaviour::new(key.public(), &config.role, records);
+    let mut swarm = build(key, behaviour, config.timing)?;
+    listen(&mut swarm, &config)?;
+
+    let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+    let (event_sender, events) = mpsc::channel(outbox::EVENT_QUEUE);
+    let (stream_sender, from_streams) = mpsc::channel(STREAM_QUEUE);
+    let (resolver, resolved) = mpsc::channel(RESOLVER_QUEUE);
+    let now = Instant::now();
+    let named = config.listen.iter().filter(|address| !address.ip.is_unspecified()).copied().collect();
+    let driver = Driver {
+        anchors: anchors::Anchors::new(config.bootstrap, &ids::peer_of(&own), now),
+        swarm,
+        commands,
+        out: outbox::Outbox::new(event_sender),
+        from_streams,
+        resolved,
+        resolver,
+        conns: conns::Conns::default(),
+        streams: open_streams::OpenStreams::new(stream_sender),
+        dials: dials::Dials::default(),
+        dht: dht::Dht::default(),
+        role: config.role,
+        timing: config.timing,
+        own,
+        rng: entropy::rng()?,
+        listening: Vec::new(),
+        named,
+        announced: Vec::new(),
+        departing: BTreeMap::<_, (Tid, DisconnectCause)>::new(),
+        told_dht_peers: 0,
+        next_sweep: now,
+        counters: driver::Counters::default(),
+    };
+    tokio::spawn(driver.run());
+    Ok(Network { commands: command_sender, events, tid: own })
+}
+
+fn keypair(seed: &Secret<32>) -> Keypair {
+    // The copy is zeroed by the key type, which takes it by mutable reference for that purpose.
+    let mut copy = *seed.expose();
+    Keypair::ed25519_from_bytes(&mut copy).expect("32 bytes are an Ed25519 seed")
+}
+
+/// Trap 11: smart dialling and the idle timeout are set on purpose, and streams open without a round trip.
+fn build(key: Keypair, behaviour: Behaviour, timing: Timing) -> Result<Swarm<Behaviour>, StartError> {
+    let builder = SwarmBuilder::with_existing_identity(key)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, || {
+            let mut config = yamux::Config::default();
+            config.set_max_num_streams(MAX_STREAMS);
+            config
+        })
+        .map_err(|e| StartError::Transport(e.to_string()))?
+        .with_quic_config(|mut config| {
+            config.handshake_timeout = HANDSHAKE;
+            config.keep_alive_interval = QUIC_KEEP_ALIVE;
+            config.max_idle_timeout = QUIC_IDLE.as_millis() as u32;
+            config.max_concurrent_stream_limit = MAX_STREAMS as u32;
+            config.max_stream_data = STREAM_WINDOW;
+            config.max_connection_data = CONNECTION_WINDOW;
+            config
+        });
+    let result: Result<_, Infallible> = builder.with_behaviour(|_| behaviour);
+    let Ok(builder) = result;
+    Ok(builder
+        .with_swarm_config(|config| {
+            config
+                .with_substream_upgrade_protocol_override(Version::V1Lazy)
+                .with_smart_dial()
+                .with_dial_concurrency_factor(DIAL_CONCURRENCY)
+                .with_idle_connection_timeout(timing.idle)
+                .with_max_negotiating_inbound_streams(MAX_STREAMS)
+        })
+        .with_connection_timeout(HANDSHAKE)
+        .build())
+}
+
+fn listen(swarm: &mut Swarm<Behaviour>, config: &Config) -> Result<(), StartError> {
+    let mut listening = 0;
+    let mut skipped = None;
+    for address in &config.listen {
+        match listen_on(swarm, *address, config.fallback_to_any_port) {
+            Ok(()) => listening += 1,
+            Err(error) if is_v6_wildcard(address) => skipped = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    match skipped {
+        Some(error) if listening == 0 => Err(error),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn is_v6_wildcard(address: &Address) -> bool {
+    match address.ip {
+        IpAddr::V6(ip) => ip.is_unspecified(),
+        IpAddr::V4(_) => false,
+    }
+}
+
+fn listen_on(swarm: &mut Swarm<Behaviour>, address: Address, fallback: bool) -> Result<(), StartError> {
+    let result = swarm.listen_on(ids::multiaddr_of(&address));
+    let result = match result {
+        Err(_) if fallback && address.port != 0 => swarm.listen_on(ids::multiaddr_of(&Address { port: 0, ..address })),
+        other => other,
+    };
+    result.map(|_| ()).map_err(|error| StartError::Listen { address, reason: error.to_string() })
+}

@@ -1,0 +1,129 @@
+//! The search for one paired device: remembered addresses and presence records, tried together, again and again with
+//! growing pauses, sooner while somebody waits.
+
+use std::time::Duration;
+
+use crate::addr::{Address, LoopbackPolicy, may_dial};
+use crate::id::{JobId, Tid};
+use crate::limits;
+use crate::secret::Rng;
+use crate::time::Time;
+use crate::wire::advert::Advert;
+
+/// How often somebody who waits makes the search start again.
+const WANTED_EVERY: Duration = Duration::from_secs(3);
+
+/// One search. It decides when and where to try; the links hand out the jobs.
+#[derive(Default)]
+pub(super) struct Seek {
+    rounds: u32,
+    next: Option<Time>,
+    wanted_until: Option<Time>,
+    look_ups: Vec<(JobId, u32)>,
+    dials: Vec<JobId>,
+    newest: u64,
+    target: Option<(Tid, Vec<Address>)>,
+}
+
+impl Seek {
+    /// Starts a round now.
+    pub(super) fn start(&mut self, now: Time) {
+        self.next = Some(now);
+    }
+
+    /// Somebody waits until `until`: pauses stay short, and a round starts now.
+    pub(super) fn want(&mut self, now: Time, until: Time) {
+        self.wanted_until = Some(self.wanted_until.map_or(until, |u| u.max(until)));
+        self.rounds = 0;
+        if !self.is_running() {
+            self.next = Some(now);
+        }
+    }
+
+    /// Whether a round is due.
+    pub(super) fn is_due(&self, now: Time) -> bool {
+        !self.is_running() && self.next.is_some_and(|at| at <= now)
+    }
+
+    /// A round begins: the next one follows after a pause that grows, with 25 % of jitter either way.
+    pub(super) fn begin(&mut self, now: Time, rng: &mut Rng) {
+        self.rounds = self.rounds.saturating_add(1);
+        let growing = limits::SEEK_MIN * 2u32.saturating_pow(self.rounds.min(16));
+        let mut pause = growing.min(limits::SEEK_MAX);
+        if self.wanted_until.is_some_and(|until| now < until) {
+            pause = pause.min(WANTED_EVERY);
+        }
+        let jitter = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
+        self.next = Some(now + pause.mul_f64(0.75) + Duration::from_millis(rng.below(jitter)));
+    }
+
+    pub(super) fn next(&self) -> Option<Time> {
+        if self.is_running() { None } else { self.next }
+    }
+
+    pub(super) fn add_look_up(&mut self, job: JobId, period: u32) {
+        self.look_ups.push((job, period));
+    }
+
+    pub(super) fn add_dial(&mut self, job: JobId) {
+        self.dials.push(job);
+    }
+
+    /// The period that a running look-up asks about.
+    pub(super) fn look_up_period(&self, job: JobId) -> Option<u32> {
+        self.look_ups.iter().find(|(id, _)| *id == job).map(|(_, period)| *period)
+    }
+
+    /// A job of this search ended. False if it was none.
+    pub(super) fn end_job(&mut self, job: JobId) -> bool {
+        let before = self.look_ups.len() + self.dials.len();
+        self.look_ups.retain(|(id, _)| *id != job);
+        self.dials.retain(|id| *id != job);
+        before != self.look_ups.len() + self.dials.len()
+    }
+
+    /// The key and addresses to dial that this record brings, if it is newer than what was known.
+    pub(super) fn learn(&mut self, advert: &Advert, seq: u64, loopback: LoopbackPolicy) -> Option<(Tid, Vec<Address>)> {
+        if seq <= self.newest {
+            return None;
+        }
+        self.newest = seq;
+        let addresses: Vec<Address> = advert.addresses.iter().copied().filter(|a| may_dial(a, loopback)).collect();
+        if addresses.is_empty() {
+            return None;
+        }
+        self.target = Some((advert.tid, addresses));
+        self.target.clone()
+    }
+
+    /// Where the newest record says the peer is.
+    pub(super) fn target(&self) -> Option<&(Tid, Vec<Address>)> {
+        self.target.as_ref()
+    }
+
+    /// Sets a target that is known otherwise: the other side of a handshake that broke.
+    pub(super) fn set_target(&mut self, tid: Tid, addresses: Vec<Address>) {
+        self.target = Some((tid, addresses));
+    }
+
+    /// Nobody answers at the target: the next round tries the remembered addresses, and the next record is new again.
+    pub(super) fn forget_target(&mut self) {
+        if self.dials.is_empty() {
+            self.target = None;
+            self.newest = 0;
+        }
+    }
+
+    /// Ends the search; what still runs is returned to be cancelled.
+    pub(super) fn stop(&mut self) -> Vec<JobId> {
+        self.next = None;
+        self.rounds = 0;
+        self.wanted_until = None;
+        let look_ups = self.look_ups.drain(..).map(|(id, _)| id);
+        look_ups.chain(self.dials.drain(..)).collect()
+    }
+
+    fn is_running(&self) -> bool {
+        !self.look_ups.is_empty() || !self.dials.is_empty()
+    }
+}
