@@ -1,1 +1,75 @@
-//! Work in progress.
+//! handfast pairs two devices by twelve words and keeps them connected, with no account and no server that must be
+//! trusted. This crate is the device: embed it, or use the `handfast` command, which is a thin user of it.
+//!
+//! ```no_run
+//! # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+//! let device = handfast::Builder::new("/var/lib/my-app/device")
+//!     .name("kitchen")
+//!     .bootstrap("/ip4/5.1.2.3/udp/4001/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN".parse()?)
+//!     .start()
+//!     .await?;
+//! let code = device.generate(handfast::PairOptions::default()).await?;
+//! println!("Read these words aloud: {}", code.words.join(" "));
+//! let mut events = device.events(code.seq);
+//! while let Some(event) = events.next().await {
+//!     match &event.kind {
+//!         handfast::EventKind::ApprovalNeeded { device: peer, .. } => {
+//!             // Show a person the name and the fingerprint, and let them decide.
+//!             println!("Allow {} ({})?", peer.name, peer.fingerprint);
+//!             device.answer(None, true).await?;
+//!         }
+//!         kind if kind.is_terminal() => break,
+//!         _ => {}
+//!     }
+//! }
+//! device.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! One device is one [`Builder::start`] on one folder: its own identity, store and sessions. Everything is asked through
+//! a [`Handle`] and told through [`Handle::events`] and [`Handle::status`]. The examples show a whole pairing inside one
+//! program, watching events, and approving by hand.
+//!
+//! What this crate does not do: it prints nothing, reads no configuration file, and knows no command line.
+
+mod builder;
+mod engine;
+mod error;
+mod event;
+mod handle;
+mod status;
+mod store;
+
+pub use builder::{Builder, Network};
+pub use error::Error;
+pub use event::{DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, now_rfc3339};
+pub use handfast_net::Bootstrap;
+pub use handfast_proto::addr::Address;
+pub use handfast_proto::cause::Cause;
+pub use handfast_proto::code::words::{WORD_COUNT, completions, find as find_word, suggest};
+pub use handfast_proto::limits::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
+pub use handle::{Handle, Joined, NewCode, PairOptions, RoundTrip};
+pub use status::{AddressStatus, DeviceEntry, NatStatus, OpenSession, SessionEntry, Status};
+
+pub mod code {
+    //! Understanding what a person types as a code, before any device is asked.
+
+    pub use handfast_proto::code::words::{WordsError, completions, find, suggest};
+
+    /// Checks that `text` is twelve right words or a right QR text. Nothing is sent and nothing is kept.
+    ///
+    /// # Errors
+    /// `code_malformed` or `version_mismatch`, with a text that names the wrong word and the nearest right ones.
+    pub fn check(text: &str) -> Result<(), crate::Error> {
+        let _: handfast_proto::code::CodeInput = text.parse()?;
+        Ok(())
+    }
+}
+
+pub mod node {
+    //! An infrastructure node: bootstrap and DHT server for anybody's devices. It has no identity key, pairs with nobody
+    //! and reads nothing of what it stores.
+
+    pub use crate::engine::node::{Node, NodeConfig, NodeStatus};
+}

@@ -35,6 +35,12 @@ impl LabName {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         Self(format!("{PREFIX}{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed)))
     }
+
+    /// How everything begins that belongs to the lab.
+    #[must_use]
+    pub fn prefix(&self) -> String {
+        format!("{}-", self.0)
+    }
 }
 
 /// A network namespace of ours. Dropping it kills what still runs inside, by pid, and deletes it.
@@ -49,7 +55,7 @@ impl Namespace {
     /// # Errors
     /// When `ip` fails, most likely for want of root.
     pub fn create(lab: &LabName, host: &str) -> Result<Self> {
-        let name = format!("{}-{host}", lab.0);
+        let name = lab.prefix() + host;
         ip(&["netns", "add", &name])?;
         let handle = File::open(Path::new(NETNS_DIR).join(&name)).context("opening a new namespace")?;
         let namespace = Self { name, handle };
@@ -139,22 +145,33 @@ pub fn ip_batch(commands: &str) -> Result<()> {
     tool("ip", &["-batch", "-"], Some(commands)).map(drop)
 }
 
-/// Removes namespaces of labs whose process is dead, with what still runs in them.
+/// Removes the namespaces and directories of labs whose process is dead, with what still runs in them.
 ///
 /// # Errors
 /// When a leftover cannot be removed.
 pub fn remove_leftovers() -> Result<()> {
-    let Ok(entries) = fs::read_dir(NETNS_DIR) else { return Ok(()) };
-    for entry in entries.filter_map(Result::ok) {
+    for entry in leftovers(Path::new(NETNS_DIR)) {
         let name = entry.file_name().to_string_lossy().into_owned();
-        if owner(&name).is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
-            remove(&name, &File::open(entry.path())?).with_context(|| format!("removing the leftover {name}"))?;
-        }
+        remove(&name, &File::open(entry.path())?).with_context(|| format!("removing the leftover {name}"))?;
+    }
+    for entry in leftovers(&std::env::temp_dir()) {
+        let path = entry.path();
+        fs::remove_dir_all(&path).with_context(|| format!("removing the leftover {}", path.display()))?;
     }
     Ok(())
 }
 
-/// The pid in a lab's namespace name.
+/// What in `dir` is called like a part of a lab whose process is dead.
+fn leftovers(dir: &Path) -> Vec<fs::DirEntry> {
+    let is_dead = |pid: u32| !Path::new("/proc").join(pid.to_string()).exists();
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    entries
+        .filter_map(Result::ok)
+        .filter(|entry| owner(&entry.file_name().to_string_lossy()).is_some_and(is_dead))
+        .collect()
+}
+
+/// The pid in the name of a part of a lab.
 fn owner(name: &str) -> Option<u32> {
     let (pid, rest) = name.strip_prefix(PREFIX)?.split_once('-')?;
     rest.split_once('-')?.0.parse::<u32>().ok()?;

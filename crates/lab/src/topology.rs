@@ -142,7 +142,7 @@ impl LabBuilder {
         ensure!(self.hosts.len() <= HOSTS_MAX, "a lab has at most {HOSTS_MAX} hosts");
         let name = LabName::unique();
         // Short, since a control socket's whole path must fit 107 bytes.
-        let dir = tempfile::Builder::new().prefix("hf").tempdir().context("a directory for the lab")?;
+        let dir = tempfile::Builder::new().prefix(&name.prefix()).tempdir().context("a directory for the lab")?;
         let router = Namespace::create(&name, "backbone")?;
         router.sysctl("net.ipv4.ip_forward", "1")?;
         router.sysctl("net.ipv6.conf.all.forwarding", "1")?;

@@ -60,11 +60,20 @@ pub struct Timing {
     pub first_frame: Duration,
     /// Time for a whole dial, all addresses together.
     pub dial: Duration,
+    /// After how long a peer from which nothing comes is lost. 8 s over QUIC, an eighth more over TCP: a lost peer is
+    /// noticed in less than 10 s. Whoever is alive sends something in three eighths of it, which also keeps address
+    /// translations open, the shortest of which forget UDP after some seconds.
+    pub silence: Duration,
 }
 
 impl Default for Timing {
     fn default() -> Self {
-        Timing { idle: Duration::from_secs(20), first_frame: Duration::from_secs(10), dial: Duration::from_secs(5) }
+        Timing {
+            idle: Duration::from_secs(20),
+            first_frame: Duration::from_secs(10),
+            dial: Duration::from_secs(5),
+            silence: Duration::from_secs(8),
+        }
     }
 }
 
@@ -167,7 +176,8 @@ pub enum Command {
         /// The connection.
         conn: ConnId,
     },
-    /// Keeps a connection although no stream is open on it, or stops keeping it.
+    /// Keeps a connection although no stream is open on it, or stops keeping it. Each end decides for itself: a
+    /// connection lives as long as both ends keep it. (Nodes keep those that devices opened.)
     Hold {
         /// The connection.
         conn: ConnId,
@@ -248,7 +258,8 @@ pub enum NetEvent {
         /// Why.
         cause: StreamFailure,
     },
-    /// A peer opened a stream.
+    /// A peer opened a stream and has sent a first whole frame, which follows. Streams on which none comes in time are
+    /// never told, and an address has only few of them.
     StreamInbound {
         /// The stream.
         stream: StreamId,
@@ -315,7 +326,7 @@ pub struct Interface {
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisconnectCause {
-    /// Nobody needed it, here or at the other end, or one end closed it.
+    /// Nobody needed it, here or at the other end, one end closed it, or the other end no longer knows it.
     Closed,
     /// Nothing came from the peer for too long.
     TimedOut,
@@ -363,11 +374,11 @@ pub enum StreamFailure {
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// The peer closed it after a whole frame. Over QUIC a reset by the peer looks the same.
+    /// The peer closed it or gave it up, which looks the same.
     Finished,
-    /// It was reset, the connection is gone, or the peer stopped reading.
+    /// The connection is gone, or the peer stopped reading.
     Lost,
-    /// The peer sent what is no frame, or more than it may; or nothing in time.
+    /// The peer sent what is no frame, or more frames than it may; or no first frame in time.
     Garbage,
 }
 

@@ -1,6 +1,7 @@
 //! The pairing protocol of handfast as machines that decide and never act: sans-IO.
 
 pub mod addr;
+pub mod addresses;
 pub mod cause;
 pub mod code;
 mod crypto;

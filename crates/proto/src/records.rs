@@ -66,6 +66,13 @@ pub struct RecordCounters {
     pub expired: u64,
 }
 
+impl RecordCounters {
+    /// Puts refused for whatever reason.
+    pub fn refused(&self) -> u64 {
+        self.refused_invalid + self.refused_old + self.refused_conflict + self.refused_source_full
+    }
+}
+
 /// What became of a put that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stored {

@@ -19,8 +19,8 @@ const RUN: usize = 1_000_000;
 /// Failures before the first sample: what is made once and kept (pools, tables) is made then.
 const WARM_UP: usize = 20;
 
-/// Samples are taken so many times on the way.
-const SAMPLES: usize = 5;
+/// A sample is taken after so many failures, and at the end.
+const SAMPLE_EVERY: usize = 200;
 
 /// Before a sample: until idle connections of the last failures are closed.
 const QUIET: Duration = Duration::from_secs(20);
@@ -29,7 +29,7 @@ const QUIET: Duration = Duration::from_secs(20);
 const FAILURE_LIMIT: Duration = Duration::from_secs(60);
 
 /// What may differ between two samples of a program at rest: a connection to a DHT node more or less has one socket,
-/// and a runtime may keep a helper thread for a while.
+/// and a runtime may keep a spare thread for a while.
 const SOCKETS_SLACK: usize = 4;
 const THREADS_SLACK: usize = 4;
 
@@ -54,17 +54,18 @@ pub fn run(world: &World, report: &mut Report, options: &Options) -> Result<()> 
     while failures < WARM_UP.min(options.runs) {
         failures += fail_once(&alice, &bob, failures, &mut rng)?;
     }
-    let mut samples = vec![(failures, sample(&alice)?, sample(&bob)?)];
+    let mut samples = vec![sample(failures, &alice, &bob)?];
     let total = failures + options.runs;
-    for part in 1..=SAMPLES {
-        while failures < samples[0].0 + options.runs * part / SAMPLES {
+    while failures < total {
+        let next = total.min(failures + SAMPLE_EVERY);
+        while failures < next {
             failures += fail_once(&alice, &bob, failures, &mut rng)?;
         }
-        samples.push((failures, sample(&alice)?, sample(&bob)?));
+        samples.push(sample(failures, &alice, &bob)?);
     }
     alice.stop()?;
     bob.stop()?;
-    report.fact("failures_in_a_row", total);
+    report.fact("failures_in_a_row", failures);
     for (side, of) in [("initiator", side_of(false)), ("joiner", side_of(true))] {
         let states: Vec<(usize, &State)> = samples.iter().map(|sample| (sample.0, of(sample))).collect();
         compare(report, side, &states);
@@ -116,19 +117,23 @@ fn must_fail(succeeded: bool) -> Result<()> {
     Ok(())
 }
 
-/// Looks at a daemon once it is quiet.
-fn sample(device: &Device) -> Result<State> {
-    let pid = device.daemon()?.pid();
+/// Looks at both daemons once they are quiet. The least of what one holds while nothing happens is what it keeps.
+fn sample(failures: usize, alice: &Device, bob: &Device) -> Result<Samples> {
+    let pids = [alice.daemon()?.pid(), bob.daemon()?.pid()];
+    let mut least = [Sample::of(pids[0])?, Sample::of(pids[1])?];
     let start = Instant::now();
-    let mut process = Sample::of(pid)?;
     while start.elapsed() < QUIET {
         std::thread::sleep(Duration::from_secs(1));
-        let now = Sample::of(pid)?;
-        // The least of what it holds while nothing happens is what it keeps.
-        process = if now.descriptors <= process.descriptors { now } else { process };
+        for (pid, least) in pids.into_iter().zip(&mut least) {
+            let now = Sample::of(pid)?;
+            *least = if now.descriptors <= least.descriptors { now } else { *least };
+        }
     }
-    let sessions = device.status()?.sessions.len();
-    Ok(State { process, files: files::below(&device.dir())?.len(), sessions })
+    let state = |device: &Device, process| -> Result<State> {
+        let (files, sessions) = (files::below(&device.dir())?.len(), device.status()?.sessions.len());
+        Ok(State { process, files, sessions })
+    };
+    Ok((failures, state(alice, least[0])?, state(bob, least[1])?))
 }
 
 fn compare(report: &mut Report, side: &str, states: &[(usize, &State)]) {

@@ -39,7 +39,7 @@ pub struct Offer {
 pub struct Pairing {
     /// The words that were used.
     pub words: String,
-    /// How long each phase of the joiner took, those of [`PHASES`] whose event came.
+    /// How long each phase of the joiner took whose event came.
     pub phases: Vec<(&'static str, Duration)>,
     /// Until the joiner said `paired`.
     pub joiner: Duration,
@@ -54,6 +54,8 @@ pub struct Ending {
     pub exit: Option<i32>,
     /// The cause in its last `pairing_failed` or `error` event.
     pub cause: Option<String>,
+    /// How often it said that it was over: exactly once is right.
+    pub told: usize,
 }
 
 impl Pairing {
@@ -68,11 +70,19 @@ impl Ending {
     /// Reads it from what the command printed with `--json`.
     #[must_use]
     pub fn of(output: &Output) -> Self {
-        let events = output.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut failed = events
-            .filter(|event| matches!(event.get("event").and_then(Value::as_str), Some("pairing_failed" | "error")));
-        let cause = failed.next_back().and_then(|event| event.get("cause")?.as_str().map(str::to_owned));
-        Self { exit: output.code(), cause }
+        let mut causes = Vec::new();
+        let mut paired = 0;
+        for event in output.stdout.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            match event.get("event").and_then(Value::as_str) {
+                Some("pairing_failed" | "error") => {
+                    causes.push(event.get("cause").and_then(Value::as_str).map(str::to_owned));
+                }
+                Some("paired") => paired += 1,
+                _ => {}
+            }
+        }
+        let told = causes.len() + paired;
+        Self { exit: output.code(), cause: causes.pop().flatten(), told }
     }
 }
 

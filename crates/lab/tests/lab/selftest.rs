@@ -193,8 +193,14 @@ fn what_a_dead_lab_left_is_removed_and_what_a_living_one_has_stays() {
         let dead = format!("hf{}-0-left", ended.id());
         ended.wait().expect("it was ours");
         ip(&["netns", "add", &dead]).expect("a namespace");
+        let dir = std::env::temp_dir().join(&dead);
+        std::fs::create_dir(&dir).expect("a directory");
+        let mut stray = Command::new("ip").args(["netns", "exec", &dead, "sleep", "600"]).spawn().expect("sleep");
         let living = Namespace::create(&LabName::unique(), "kept").expect("a namespace");
         remove_leftovers().expect("removed");
+        assert!(!dir.exists());
+        stray.kill().expect("killed already, or not yet inside");
+        stray.wait().expect("it was ours");
         assert!(!std::path::Path::new("/run/netns").join(&dead).exists());
         assert!(std::path::Path::new("/run/netns").join(living.name()).exists());
     });

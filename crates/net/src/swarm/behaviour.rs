@@ -8,7 +8,7 @@ use libp2p::{identify, kad};
 
 use super::records::Records;
 use super::{guard, kademlia, liveness, streams};
-use crate::api::Role;
+use crate::api::{Role, Timing};
 
 /// What is told about us: neutral on purpose, the same for every version and platform.
 const AGENT: &str = "handfast";
@@ -27,14 +27,14 @@ pub(crate) struct Behaviour {
 
 /// What the behaviours report.
 pub(crate) enum Event {
-    Kademlia(kad::Event),
+    Kademlia(Box<kad::Event>),
     Identify(Box<identify::Event>),
     Silent(liveness::Silent),
     Streams(streams::Event),
 }
 
 impl Behaviour {
-    pub(crate) fn new(key: PublicKey, role: &Role, records: Records) -> Behaviour {
+    pub(crate) fn new(key: PublicKey, role: &Role, timing: &Timing, records: Records) -> Behaviour {
         let (limits, is_node) = match role {
             Role::Device => (guard::Limits::DEVICE, false),
             Role::Node { .. } => (guard::Limits::NODE, true),
@@ -51,7 +51,7 @@ impl Behaviour {
             guard: guard::Behaviour::new(limits),
             kademlia: kademlia::Behaviour::new(key.to_peer_id(), role, records),
             identify: identify::Behaviour::new(identify),
-            liveness: liveness::Behaviour::new(),
+            liveness: liveness::Behaviour::new(timing.silence),
             streams: streams::Behaviour::new(is_node),
         }
     }
@@ -65,7 +65,7 @@ impl From<std::convert::Infallible> for Event {
 
 impl From<kad::Event> for Event {
     fn from(event: kad::Event) -> Event {
-        Event::Kademlia(event)
+        Event::Kademlia(Box::new(event))
     }
 }
 

@@ -49,9 +49,10 @@ impl Put {
         self.tries.values().filter(|t| **t == Try::Stored).count()
     }
 
-    fn is_over(&self) -> bool {
-        // With nobody to store it yet the job waits for a node to be connected.
-        self.lookup == Lookup::Done && self.stored_on() > 0 && self.tries.values().all(|t| *t != Try::Running)
+    /// With nobody to ask yet the job waits for a node to be connected.
+    fn is_over(&self, any_connected: bool) -> bool {
+        let tried = self.stored_on() > 0 || (any_connected && !self.tries.is_empty());
+        tried && self.lookup == Lookup::Done && self.tries.values().all(|t| *t != Try::Running)
     }
 }
 
@@ -230,7 +231,6 @@ impl Dht {
                         out.push(NetEvent::Stored { id, stored_on });
                     }
                 }
-                self.end_put_if_over(id, out);
             }
             Purpose::Closest(id) => {
                 if !last {
@@ -238,10 +238,12 @@ impl Dht {
                 }
                 let id = *id;
                 self.queries.remove(&query);
-                let closest = match result {
-                    QueryResult::GetClosestPeers(Ok(ok)) => ok.peers,
-                    QueryResult::GetClosestPeers(Err(kad::GetClosestPeersError::Timeout { peers, .. })) => peers,
-                    _ => Vec::new(),
+                let closest = if let QueryResult::GetClosestPeers(Ok(found)) = result {
+                    found.peers
+                } else if let QueryResult::GetClosestPeers(Err(kad::GetClosestPeersError::Timeout { peers, .. })) = result {
+                    peers
+                } else {
+                    Vec::new()
                 };
                 if let Some(put) = self.puts.get_mut(&id) {
                     put.lookup = Lookup::Done;
@@ -250,7 +252,6 @@ impl Dht {
                     kad.add_node(&node.peer_id, &node.addrs);
                     self.put_at(id, node.peer_id, kad);
                 }
-                self.end_put_if_over(id, out);
             }
         }
     }
@@ -267,12 +268,6 @@ impl Dht {
         if let Ok(record) = Record::validate(&get.topic.0, &answer.value) {
             get.found.push(record.clone());
             out.push(NetEvent::Found { id, record });
-        }
-    }
-
-    fn end_put_if_over(&mut self, id: JobId, out: &mut Outbox) {
-        if self.puts.get(&id).is_some_and(Put::is_over) {
-            self.end_put(id, out);
         }
     }
 
@@ -314,6 +309,15 @@ impl Dht {
             }
             !of_job
         });
+    }
+
+    /// Ends the publications for which nothing is left to do.
+    pub(crate) fn end_finished(&mut self, any_connected: bool, out: &mut Outbox) {
+        let over: Vec<JobId> =
+            self.puts.iter().filter(|(_, put)| put.is_over(any_connected)).map(|(id, _)| *id).collect();
+        for id in over {
+            self.end_put(id, out);
+        }
     }
 
     /// How soon Kademlia's dials should go out for these jobs.

@@ -1,8 +1,6 @@
 //! Translation between our identifiers and addresses and those of the network stack.
 
-use std::net::IpAddr;
-
-use handfast_proto::addr::{Address, Transport};
+use handfast_proto::addr::Address;
 use handfast_proto::id::Tid;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -36,37 +34,16 @@ pub(crate) fn tid_to_text(tid: &Tid) -> String {
 
 /// The multiaddr of an address.
 pub(crate) fn multiaddr_of(address: &Address) -> Multiaddr {
-    let out = match address.ip {
-        IpAddr::V4(ip) => Multiaddr::empty().with(Protocol::Ip4(ip)),
-        IpAddr::V6(ip) => Multiaddr::empty().with(Protocol::Ip6(ip)),
-    };
-    match address.transport {
-        Transport::Quic => out.with(Protocol::Udp(address.port)).with(Protocol::QuicV1),
-        Transport::Tcp => out.with(Protocol::Tcp(address.port)),
-    }
+    Multiaddr::try_from(address.to_bytes()).expect("both forms of an address are multiaddrs")
 }
 
-/// The address in a multiaddr of exactly the two forms we speak, a trailing `/p2p/…` aside. Port 0 passes: whoever
-/// dials checks it.
+/// The address in a multiaddr of exactly the two forms we speak, a trailing `/p2p/…` aside. Port 0 is none.
 pub(crate) fn address_of(multiaddr: &Multiaddr) -> Option<Address> {
-    let mut parts = multiaddr.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::V4(ip),
-        Protocol::Ip6(ip) => IpAddr::V6(ip),
-        _ => return None,
-    };
-    let (port, transport) = match parts.next()? {
-        Protocol::Tcp(port) => (port, Transport::Tcp),
-        Protocol::Udp(port) => match parts.next()? {
-            Protocol::QuicV1 => (port, Transport::Quic),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    match (parts.next(), parts.next()) {
-        (None, None) | (Some(Protocol::P2p(_)), None) => Some(Address { ip, port, transport }),
-        _ => None,
+    let mut multiaddr = multiaddr.clone();
+    if let Some(Protocol::P2p(_)) = multiaddr.iter().last() {
+        multiaddr.pop();
     }
+    Address::from_bytes(multiaddr.as_ref()).ok()
 }
 
 #[cfg(test)]

@@ -15,11 +15,6 @@ use libp2p::{PeerId, ping};
 
 use super::ids;
 
-/// libp2p keeps the first failure of a ping to itself and tells only the second in a row, so a lost peer is noticed
-/// after two intervals and two timeouts: 9 s, as a lost peer must be noticed within 10 s.
-const INTERVAL: Duration = Duration::from_secs(2);
-const TIMEOUT: Duration = Duration::from_millis(2_500);
-
 /// Nobody answers on this connection.
 pub(crate) struct Silent(pub(crate) ConnectionId);
 
@@ -29,8 +24,12 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    pub(crate) fn new() -> Behaviour {
-        Behaviour { ping: ping::Behaviour::new(ping::Config::new().with_interval(INTERVAL).with_timeout(TIMEOUT)) }
+    /// libp2p keeps the first failure of a ping to itself and tells only the second in a row, so a lost peer is noticed
+    /// after two intervals and two timeouts: nine eighths of `silence`.
+    pub(crate) fn new(silence: Duration) -> Behaviour {
+        Behaviour {
+            ping: ping::Behaviour::new(ping::Config::new().with_interval(silence / 4).with_timeout(silence * 5 / 16)),
+        }
     }
 }
 

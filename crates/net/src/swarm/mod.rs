@@ -4,12 +4,15 @@
 mod anchors;
 mod behaviour;
 mod candidates;
+mod commands;
+mod connections;
 mod conns;
 mod dht;
 mod dials;
 mod driver;
 mod guard;
 pub(crate) mod ids;
+mod inputs;
 mod kademlia;
 mod liveness;
 mod open_streams;
@@ -50,11 +53,6 @@ const STREAM_QUEUE: usize = 64;
 
 /// Lookups of names that wait.
 const RESOLVER_QUEUE: usize = 16;
-
-/// QUIC keeps a path open through address translations, the shortest of which forget UDP after some seconds, and a
-/// peer that is lost is noticed within 10 s.
-const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(3);
-const QUIC_IDLE: Duration = Duration::from_secs(8);
 
 /// Time for the handshakes of a connection, from either side.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -116,7 +114,7 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
     let key = keypair(&config.transport_seed);
     let own = ids::tid_of(&key.public().to_peer_id()).expect("an Ed25519 key is its own peer id");
     let records = records::Records::new(config.limits, clock);
-    let behaviour = Behaviour::new(key.public(), &config.role, records);
+    let behaviour = Behaviour::new(key.public(), &config.role, &config.timing, records);
     let mut swarm = build(key, behaviour, config.timing)?;
     listen(&mut swarm, &config)?;
 
@@ -172,8 +170,8 @@ fn build(key: Keypair, behaviour: Behaviour, timing: Timing) -> Result<Swarm<Beh
         .map_err(|e| StartError::Transport(e.to_string()))?
         .with_quic_config(|mut config| {
             config.handshake_timeout = HANDSHAKE;
-            config.keep_alive_interval = QUIC_KEEP_ALIVE;
-            config.max_idle_timeout = QUIC_IDLE.as_millis() as u32;
+            config.keep_alive_interval = timing.silence * 3 / 8;
+            config.max_idle_timeout = u32::try_from(timing.silence.as_millis()).unwrap_or(u32::MAX);
             config.max_concurrent_stream_limit = MAX_STREAMS as u32;
             config.max_stream_data = STREAM_WINDOW;
             config.max_connection_data = CONNECTION_WINDOW;
@@ -195,10 +193,12 @@ fn build(key: Keypair, behaviour: Behaviour, timing: Timing) -> Result<Swarm<Beh
 }
 
 fn listen(swarm: &mut Swarm<Behaviour>, config: &Config) -> Result<(), StartError> {
+    // All of them before the first is used: the IPv6 wildcard would meet our own IPv4 one.
+    let free: Vec<std::io::Result<()>> = config.listen.iter().map(free).collect();
     let mut listening = 0;
     let mut skipped = None;
-    for address in &config.listen {
-        match listen_on(swarm, *address, config.fallback_to_any_port) {
+    for (address, free) in config.listen.iter().zip(free) {
+        match listen_on(swarm, *address, free, config.fallback_to_any_port) {
             Ok(()) => listening += 1,
             Err(error) if is_v6_wildcard(address) => skipped = Some(error),
             Err(error) => return Err(error),
@@ -210,6 +210,15 @@ fn listen(swarm: &mut Swarm<Behaviour>, config: &Config) -> Result<(), StartErro
     }
 }
 
+/// Whether a TCP port is free. libp2p shares ports on purpose (hole punching dials from the port it listens on), so it
+/// would listen beside another program of the same user and get half of its connections.
+fn free(address: &Address) -> std::io::Result<()> {
+    match address.transport {
+        handfast_proto::addr::Transport::Tcp => std::net::TcpListener::bind((address.ip, address.port)).map(drop),
+        handfast_proto::addr::Transport::Quic => Ok(()),
+    }
+}
+
 fn is_v6_wildcard(address: &Address) -> bool {
     match address.ip {
         IpAddr::V6(ip) => ip.is_unspecified(),
@@ -217,11 +226,20 @@ fn is_v6_wildcard(address: &Address) -> bool {
     }
 }
 
-fn listen_on(swarm: &mut Swarm<Behaviour>, address: Address, fallback: bool) -> Result<(), StartError> {
-    let result = swarm.listen_on(ids::multiaddr_of(&address));
-    let result = match result {
-        Err(_) if fallback && address.port != 0 => swarm.listen_on(ids::multiaddr_of(&Address { port: 0, ..address })),
-        other => other,
+fn listen_on(
+    swarm: &mut Swarm<Behaviour>,
+    address: Address,
+    free: std::io::Result<()>,
+    fallback: bool,
+) -> Result<(), StartError> {
+    let mut try_port = |port| {
+        let multiaddr = ids::multiaddr_of(&Address { port, ..address });
+        swarm.listen_on(multiaddr).map(drop).map_err(|error| error.to_string())
     };
-    result.map(|_| ()).map_err(|error| StartError::Listen { address, reason: error.to_string() })
+    let first = free.map_err(|error| error.to_string()).and_then(|()| try_port(address.port));
+    match first {
+        Err(_) if fallback && address.port != 0 => try_port(0),
+        other => other,
+    }
+    .map_err(|reason| StartError::Listen { address, reason })
 }

@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
+use handfast_proto::addr::Transport;
 use handfast_proto::id::{ConnId, JobId, StreamId};
 use handfast_proto::wire::frames::Frame;
 use libp2p::swarm::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
-use super::stream_io::{self, FromStream, ToStream, WRITE_QUEUE};
+use super::conns::Conn;
+use super::stream_io::{self, Channels, FromStream, Kind, Stop, ToStream, WRITE_QUEUE};
 use super::streams::Permit;
-use crate::api::Subscriber;
+use crate::api::{StreamProtocol, Subscriber};
 
 /// Inbound streams on which no whole frame has come yet: in all, and of one IP address or /56.
 const MAX_SILENT: usize = 32;
@@ -19,13 +21,24 @@ const MAX_SILENT_PER_SUBSCRIBER: usize = 4;
 
 struct Open {
     conn: ConnId,
-    /// Gone once the owner has closed the stream.
+    /// Gone once the stream is closed or dropped from here.
     commands: Option<mpsc::Sender<ToStream>>,
-    /// Whose silent stream this is, until its first frame.
-    silent: Option<Subscriber>,
+    stop: Option<oneshot::Sender<Stop>>,
+    voice: Voice,
     /// Whether it was closed from here and is still leaving.
     leaving: bool,
+    /// Counts the stream at its connection, if a peer opened it.
     _permit: Option<Permit>,
+}
+
+/// What a stream has said.
+enum Voice {
+    /// Nothing yet; a peer opened it for this protocol.
+    New(StreamProtocol),
+    /// Nothing for longer than an honest peer takes: it counts for its subscriber.
+    Silent(StreamProtocol, Subscriber),
+    /// A frame, or we opened it.
+    Heard,
 }
 
 /// The streams.
@@ -52,42 +65,73 @@ impl OpenStreams {
     }
 
     /// Starts the task of a stream we opened.
-    pub(crate) fn outbound(&mut self, conn: ConnId, stream: Stream) -> StreamId {
-        self.start(conn, stream, None, None, None)
+    pub(crate) fn outbound(&mut self, conn: &Conn, stream: Stream) -> StreamId {
+        self.start(conn, stream, Voice::Heard, None, None)
     }
 
-    /// Starts the task of a stream a peer opened; `None` when it has too many silent ones.
+    /// Starts the task of a stream a peer opened.
     pub(crate) fn inbound(
         &mut self,
-        conn: ConnId,
-        ip: IpAddr,
+        conn: &Conn,
+        protocol: StreamProtocol,
         stream: Stream,
         permit: Permit,
         first_frame: Duration,
-    ) -> Option<StreamId> {
-        let subscriber = Subscriber::of(ip.to_canonical());
-        let silent = self.open.values().filter_map(|open| open.silent);
-        let (all, same) = silent.fold((0, 0), |(all, same), other| (all + 1, same + usize::from(other == subscriber)));
-        if all >= MAX_SILENT || same >= MAX_SILENT_PER_SUBSCRIBER {
-            return None;
-        }
-        Some(self.start(conn, stream, Some(subscriber), Some(permit), Some(first_frame)))
+    ) {
+        self.start(conn, stream, Voice::New(protocol), Some(permit), Some(first_frame));
     }
 
     fn start(
         &mut self,
-        conn: ConnId,
+        conn: &Conn,
         stream: Stream,
-        silent: Option<Subscriber>,
+        voice: Voice,
         permit: Option<Permit>,
         first_frame: Option<Duration>,
     ) -> StreamId {
         self.next += 1;
         let id = StreamId(self.next);
-        let (commands, receiver) = mpsc::channel(WRITE_QUEUE);
-        tokio::spawn(stream_io::run(id, stream, receiver, self.events.clone(), first_frame));
-        self.open.insert(id, Open { conn, commands: Some(commands), silent, leaving: false, _permit: permit });
+        let (commands, to_task) = mpsc::channel(WRITE_QUEUE);
+        let (stop, on_stop) = oneshot::channel();
+        let kind = Kind { over_tcp: conn.address.transport == Transport::Tcp, first_frame };
+        let channels = Channels { commands: to_task, stop: on_stop, events: self.events.clone() };
+        tokio::spawn(stream_io::run(id, stream, kind, channels));
+        let open =
+            Open { conn: conn.id, commands: Some(commands), stop: Some(stop), voice, leaving: false, _permit: permit };
+        self.open.insert(id, open);
         id
+    }
+
+    /// A stream that a peer opened says nothing. It is dropped when its subscriber has too many such.
+    pub(crate) fn silent(&mut self, id: StreamId, ip: IpAddr) {
+        let subscriber = Subscriber::of(ip.to_canonical());
+        let (all, same) = self.open.values().fold((0, 0), |(all, same), open| match open.voice {
+            Voice::Silent(_, other) => (all + 1, same + usize::from(other == subscriber)),
+            Voice::New(_) | Voice::Heard => (all, same),
+        });
+        let Some(open) = self.open.get_mut(&id) else {
+            return;
+        };
+        if let Voice::New(protocol) = open.voice {
+            open.voice = Voice::Silent(protocol, subscriber);
+        }
+        if all >= MAX_SILENT || same >= MAX_SILENT_PER_SUBSCRIBER {
+            open.stop(Stop::Drop);
+        }
+    }
+
+    /// A frame came. Gives the protocol if it is the first of a stream that a peer opened.
+    pub(crate) fn heard(&mut self, id: StreamId) -> Option<(ConnId, StreamProtocol)> {
+        let open = self.open.get_mut(&id)?;
+        match std::mem::replace(&mut open.voice, Voice::Heard) {
+            Voice::New(protocol) | Voice::Silent(protocol, _) => Some((open.conn, protocol)),
+            Voice::Heard => None,
+        }
+    }
+
+    /// The connection of a stream.
+    pub(crate) fn conn_of(&self, id: StreamId) -> Option<ConnId> {
+        self.open.get(&id).map(|open| open.conn)
     }
 
     /// Hands frames to a stream. `None` if it is not open, `Some(false)` if its queue is full: then it is dropped.
@@ -96,7 +140,7 @@ impl OpenStreams {
         let bytes: Vec<u8> = frames.iter().flat_map(Frame::to_bytes).collect();
         let sent = open.commands.as_ref().is_some_and(|commands| commands.try_send(ToStream::Write(bytes)).is_ok());
         if !sent {
-            self.open.remove(&id);
+            self.reset(id);
         }
         Some(sent)
     }
@@ -108,27 +152,29 @@ impl OpenStreams {
         };
         let told = open.commands.take().is_some_and(|commands| commands.try_send(ToStream::Close).is_ok());
         open.leaving = true;
-        open.silent = None;
         if !told {
-            self.open.remove(&id);
+            // The queue is full: the peer does not read, and what waits is dropped with the stream.
+            open.stop(Stop::Drop);
         }
     }
 
-    /// Drops a stream.
+    /// Drops a stream with what was still to be sent.
     pub(crate) fn reset(&mut self, id: StreamId) {
-        self.open.remove(&id);
-    }
-
-    /// Whether a stream is open and its owner wants to hear of it.
-    pub(crate) fn is_heard(&self, id: StreamId) -> bool {
-        self.open.get(&id).is_some_and(|open| !open.leaving)
-    }
-
-    /// A whole frame came: the stream is no longer silent.
-    pub(crate) fn spoke(&mut self, id: StreamId) {
         if let Some(open) = self.open.get_mut(&id) {
-            open.silent = None;
+            open.stop(Stop::Drop);
         }
+    }
+
+    /// A connection is gone: its streams hand over what had come, and end.
+    pub(crate) fn gone(&mut self, conn: ConnId) {
+        for open in self.open.values_mut().filter(|open| open.conn == conn) {
+            open.stop(Stop::Gone);
+        }
+    }
+
+    /// Whether the owner knows of a stream and wants to hear of it.
+    pub(crate) fn is_followed(&self, id: StreamId) -> bool {
+        self.open.get(&id).is_some_and(|open| !open.leaving && matches!(open.voice, Voice::Heard))
     }
 
     /// The task of a stream has ended; gives its connection.
@@ -160,10 +206,22 @@ impl OpenStreams {
 
     /// Drops every stream that is not leaving.
     pub(crate) fn reset_all(&mut self) {
-        self.open.retain(|_, open| open.leaving);
+        for open in self.open.values_mut().filter(|open| !open.leaving) {
+            open.stop(Stop::Drop);
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.open.len()
+    }
+}
+
+impl Open {
+    fn stop(&mut self, stop: Stop) {
+        self.leaving |= stop == Stop::Drop;
+        if let Some(channel) = self.stop.take() {
+            // An error means that the task has ended already.
+            let _ = channel.send(stop);
+        }
     }
 }

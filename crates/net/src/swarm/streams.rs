@@ -61,6 +61,12 @@ impl Behaviour {
         self.notify(peer, connection, ToHandler::Hold(hold));
     }
 
+    /// Makes a connection look whether it is idle now. The end of a stream outside of the handler does not wake it, so
+    /// without this an idle connection could live on unnoticed.
+    pub(crate) fn stream_ended(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.notify(peer, connection, ToHandler::StreamEnded);
+    }
+
     fn notify(&mut self, peer_id: PeerId, connection: ConnectionId, event: ToHandler) {
         self.queue.push_back(ToSwarm::NotifyHandler { peer_id, handler: NotifyHandler::One(connection), event });
         if let Some(waker) = self.waker.take() {
@@ -121,6 +127,7 @@ impl NetworkBehaviour for Behaviour {
 pub(crate) enum ToHandler {
     Open { job: JobId, protocol: StreamProtocol },
     Hold(bool),
+    StreamEnded,
 }
 
 /// What one connection tells.
@@ -173,6 +180,7 @@ impl ConnectionHandler for Handler {
                 });
             }
             ToHandler::Hold(hold) => self.held = hold,
+            ToHandler::StreamEnded => {}
         }
     }
 

@@ -1,4 +1,11 @@
 //! The drivers on loopback; one test for each trap of the network stack that is in use.
 
+mod connections;
+mod link;
 mod pairing_path;
+mod raw;
+mod rogue;
+mod round_trips;
+mod streams;
 mod support;
+mod traps;

@@ -34,10 +34,7 @@ async fn two_devices_meet_over_three_nodes() {
     alice.send(Command::CloseStream { stream: inbound }).await;
     assert_eq!(bob.frame(stream).await, frame(FrameType::H2, 3));
     let end = bob
-        .until(|event| match event {
-            NetEvent::StreamClosed { stream: of, end } if *of == stream => Some(*end),
-            _ => None,
-        })
+        .until(pick!(NetEvent::StreamClosed { stream: of, end } if *of == stream => *end))
         .await;
     assert_eq!(end, StreamEnd::Finished);
 }

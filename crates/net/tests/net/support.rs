@@ -53,10 +53,7 @@ impl Peer {
         let mut peer = Peer { net, addresses: Vec::new(), next_job: 0, log: Vec::new() };
         while peer.addresses.len() < count {
             let address = peer
-                .until(|event| match event {
-                    NetEvent::Listening { address } => Some(*address),
-                    _ => None,
-                })
+                .until(pick!(NetEvent::Listening { address } => *address))
                 .await;
             peer.addresses.push(address);
         }
@@ -130,6 +127,22 @@ impl Peer {
         timeout(STEP, answer).await.expect("an answer in time").expect("an answer")
     }
 
+    /// Asks for the status until it is as wanted.
+    pub(crate) async fn until_status(&mut self, wanted: impl Fn(&NetStatus) -> bool) {
+        let start = std::time::Instant::now();
+        loop {
+            let status = self.status().await;
+            if wanted(&status) {
+                return;
+            }
+            assert!(start.elapsed() < STEP, "still {status:?}");
+            // Events are taken meanwhile, so that nothing waits for room.
+            while let Ok(Some(event)) = timeout(Duration::from_millis(1), self.net.next()).await {
+                self.log.push(event);
+            }
+        }
+    }
+
     pub(crate) async fn dial(&mut self, tid: Option<Tid>, addresses: Vec<Address>) -> ConnId {
         let id = self.job();
         self.send(Command::Dial { id, tid, addresses }).await;
@@ -153,10 +166,7 @@ impl Peer {
     }
 
     pub(crate) async fn accept(&mut self) -> (StreamId, ConnId, StreamProtocol) {
-        self.until(|event| match event {
-            NetEvent::StreamInbound { stream, conn, protocol } => Some((*stream, *conn, *protocol)),
-            _ => None,
-        })
+        self.until(pick!(NetEvent::StreamInbound { stream, conn, protocol } => (*stream, *conn, *protocol)))
         .await
     }
 
@@ -177,10 +187,7 @@ impl Peer {
         let id = self.job();
         let record = record.clone();
         self.send(Command::Put { id, record }).await;
-        self.until(|event| match event {
-            NetEvent::PutDone { id: of, stored_on } if *of == id => Some(*stored_on),
-            _ => None,
-        })
+        self.until(pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on))
         .await
     }
 
@@ -190,10 +197,7 @@ impl Peer {
         let topic = record.topic();
         self.send(Command::Get { id, topic }).await;
         let answered = self
-            .until(|event| match event {
-                NetEvent::GetDone { id: of, answered } if *of == id => Some(*answered),
-                _ => None,
-            })
+            .until(pick!(NetEvent::GetDone { id: of, answered } if *of == id => *answered))
             .await;
         let mut found = Vec::new();
         self.log.retain(|event| match event {

@@ -245,8 +245,8 @@ impl Initiator {
         match step {
             Step::AwaitH3 { .. } => self.phase = Phase::Open,
             Step::Question { .. } => self.end(Outcome::Failed(Cause::Cancelled), cx),
-            Step::AwaitH5 { .. } => self.end(Outcome::Failed(Cause::ConnectionLost), cx),
-            Step::StoringPending { .. } | Step::StoringPaired { .. } => {}
+            // Once the pairing is pending, the joiner may have stored it: it can come back, on a resumed stream or by hello.
+            Step::AwaitH5 { .. } | Step::StoringPending { .. } | Step::StoringPaired { .. } => {}
         }
     }
 

@@ -1,0 +1,426 @@
+//! The actor: one task that owns the machines, the network and the store's mirror. It hands inputs to the machines and
+//! carries out what they want; it tests no state of a protocol.
+
+use std::time::Duration;
+
+use handfast_net::{Clock, Command as NetCommand, NetEvent, StreamProtocol, Transport};
+use handfast_proto::addr::LoopbackPolicy;
+use handfast_proto::addresses::OwnAddresses;
+use handfast_proto::id::{PairingId, Tid};
+use handfast_proto::link::{Links, PairState};
+use handfast_proto::session::{DialFailure, JobResult, StreamEnd, Table};
+use handfast_proto::time::{Now, Time};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::engine::command::Command;
+use crate::engine::peers::{self, Peers, Pings};
+use crate::engine::wires::{Kind, Owner, Wires};
+use crate::event::{EventKind, Hub};
+use crate::status::{AddressStatus, DeviceEntry, OpenSession, Status};
+use crate::store::worker::{Asker, Change, Done, Worker};
+use crate::store::{PeerRow, Ports};
+
+/// How long a stopping device may take to withdraw its codes from the DHT.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// Inputs handled before commands to the network are sent and the status is published.
+const BATCH: usize = 32;
+
+/// Everything a running device is.
+pub(super) struct Actor {
+    pub(super) clock: Clock,
+    pub(super) table: Table,
+    pub(super) links: Links,
+    pub(super) own: OwnAddresses,
+    pub(super) wires: Wires,
+    pub(super) worker: Worker,
+    pub(super) peers: Peers,
+    pub(super) pings: Pings,
+    pub(super) hub: Hub,
+    pub(super) tid: Tid,
+    pub(super) uses_dht: bool,
+    pub(super) loopback: LoopbackPolicy,
+    pub(super) ports: Ports,
+    pub(super) status: watch::Sender<Status>,
+    /// Commands for the network that the current batch has brought.
+    pub(super) net_commands: Vec<NetCommand>,
+    pub(super) stopping: Option<Stopping>,
+}
+
+/// A stop that waits for tombstones.
+pub(super) struct Stopping {
+    until: Time,
+    done: Vec<oneshot::Sender<()>>,
+}
+
+/// What arrived.
+enum Input {
+    Command(Command),
+    Net(NetEvent),
+    Stored(Done),
+    Timer,
+    /// Every handle is gone, or the network is.
+    End,
+}
+
+impl Actor {
+    /// Runs the device until it is stopped.
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut net: impl Transport) {
+        let now = self.now();
+        self.links.handle_timeout(now);
+        loop {
+            self.drain();
+            for command in std::mem::take(&mut self.net_commands) {
+                if net.send(command).await.is_err() {
+                    self.finish();
+                    return;
+                }
+            }
+            self.publish_status();
+            if self.has_stopped() {
+                self.finish();
+                return;
+            }
+            let mut input = self.next_input(&mut inbox, &mut net).await;
+            for _ in 0..BATCH {
+                if !self.turn(input) {
+                    break;
+                }
+                self.drain();
+                input = match self.ready_input(&mut inbox) {
+                    Some(input) => input,
+                    None => break,
+                };
+            }
+        }
+    }
+
+    /// The moment, on both clocks.
+    pub(super) fn now(&self) -> Now {
+        Now { time: self.clock.now(), unix: self.clock.unix() }
+    }
+
+    async fn next_input(&mut self, inbox: &mut mpsc::Receiver<Command>, net: &mut impl Transport) -> Input {
+        let deadline = self.deadline();
+        let timer = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(self.clock.instant(at).into()).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            done = self.worker.done.recv() => done.map_or(Input::End, Input::Stored),
+            () = timer => Input::Timer,
+            command = inbox.recv() => command.map_or(Input::End, Input::Command),
+            event = net.next() => event.map_or(Input::End, Input::Net),
+        }
+    }
+
+    /// An input that is there already; the network's come through [`Actor::next_input`], one a turn, so that a busy
+    /// network cannot keep commands waiting.
+    fn ready_input(&mut self, inbox: &mut mpsc::Receiver<Command>) -> Option<Input> {
+        self.worker.done.try_recv().ok().map(Input::Stored).or_else(|| inbox.try_recv().ok().map(Input::Command))
+    }
+
+    /// Hands an input to whom it concerns. False if nothing more is to be taken.
+    fn turn(&mut self, input: Input) -> bool {
+        match input {
+            Input::Command(command) => self.command(command),
+            Input::Net(event) => self.net_event(event),
+            Input::Stored(done) => self.stored(done),
+            Input::Timer => {
+                let now = self.now();
+                self.table.handle_timeout(now);
+                self.links.handle_timeout(now);
+            }
+            Input::End => {
+                self.stop(None);
+                return false;
+            }
+        }
+        true
+    }
+
+    fn deadline(&self) -> Option<Time> {
+        let stopping = self.stopping.as_ref().map(|s| s.until);
+        [self.table.poll_timeout(), self.links.poll_timeout(self.now()), stopping].into_iter().flatten().min()
+    }
+
+    fn net_event(&mut self, event: NetEvent) {
+        let now = self.now();
+        match event {
+            NetEvent::Listening { address } => {
+                self.own.listening(address);
+                self.remember_port(address);
+                self.addresses_changed(now);
+            }
+            NetEvent::ListenerGone { address } => {
+                self.own.listener_gone(&address);
+                self.hub.publish(EventKind::AddressLost { address: address.to_string() });
+                self.addresses_changed(now);
+            }
+            NetEvent::Interfaces(list) => self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect()),
+            NetEvent::Observed { address, by } => {
+                self.own.observed(address, by);
+                self.addresses_changed(now);
+            }
+            NetEvent::Connected { conn, tid, address, .. } => self.wires.connected(conn, tid, address),
+            NetEvent::Disconnected { conn, .. } => {
+                self.wires.disconnected(conn);
+                self.links.handle_disconnected(conn, now);
+            }
+            NetEvent::Dialled { id, conn } => {
+                let result = match self.wires.peer(conn) {
+                    Some(peer) => JobResult::Dialled { conn, tid: peer.tid, address: peer.address, path: peer.path },
+                    None => JobResult::DialFailed(DialFailure::NoAnswer),
+                };
+                self.job_done(id, result, now);
+            }
+            NetEvent::DialFailed { id, failure } => {
+                self.job_done(id, JobResult::DialFailed(dial_failure(&failure)), now);
+            }
+            NetEvent::StreamOpened { id, stream } => self.stream_opened(id, stream, now),
+            NetEvent::StreamFailed { id, .. } => self.job_done(id, JobResult::StreamFailed, now),
+            NetEvent::StreamInbound { stream, conn, protocol } => self.stream_inbound(stream, conn, protocol, now),
+            NetEvent::Frame { stream, frame } => match self.wires.protocol(stream) {
+                Some(StreamProtocol::Pair) => self.table.handle_frame(stream, frame, now),
+                Some(StreamProtocol::Hello | StreamProtocol::Ping) => self.links.handle_frame(stream, &frame, now),
+                None => {}
+            },
+            NetEvent::StreamClosed { stream, end } => match self.wires.remove_stream(stream) {
+                Some(StreamProtocol::Pair) => self.table.handle_stream_end(stream, stream_end(end), now),
+                Some(StreamProtocol::Hello | StreamProtocol::Ping) => self.links.handle_stream_end(stream, now),
+                None => {}
+            },
+            NetEvent::Stored { .. } => {}
+            NetEvent::PutDone { id, stored_on } => self.job_done(id, JobResult::Published { stored_on }, now),
+            NetEvent::Found { id, record } => match self.wires.owner(id) {
+                Some((Owner::Table, job)) => self.table.handle_job(job, JobResult::Found(record), now),
+                Some((Owner::Links, job)) => self.links.handle_job(job, JobResult::Found(record), now),
+                None => {}
+            },
+            NetEvent::GetDone { id, answered } => self.job_done(id, JobResult::LookedUp { answered }, now),
+            NetEvent::DhtPeers(n) => self.dht_peers(n, now),
+        }
+    }
+
+    fn job_done(&mut self, id: handfast_proto::id::JobId, result: JobResult, now: Now) {
+        match self.wires.end(id) {
+            Some((Owner::Table, job, _)) => self.table.handle_job(job, result, now),
+            Some((Owner::Links, job, _)) => self.links.handle_job(job, result, now),
+            None => {}
+        }
+    }
+
+    fn stream_opened(&mut self, id: handfast_proto::id::JobId, stream: handfast_proto::id::StreamId, now: Now) {
+        match self.wires.end(id) {
+            Some((owner, job, Kind::Open(protocol))) => {
+                self.wires.add_stream(stream, protocol);
+                match owner {
+                    Owner::Table => self.table.handle_job(job, JobResult::StreamOpened(stream), now),
+                    Owner::Links => self.links.handle_job(job, JobResult::StreamOpened(stream), now),
+                }
+            }
+            Some((_, _, Kind::Put | Kind::Get | Kind::Dial)) | None => {
+                self.net_commands.push(NetCommand::CloseStream { stream });
+            }
+        }
+    }
+
+    fn stream_inbound(
+        &mut self,
+        stream: handfast_proto::id::StreamId,
+        conn: handfast_proto::id::ConnId,
+        protocol: StreamProtocol,
+        now: Now,
+    ) {
+        let Some(from) = self.wires.peer(conn) else {
+            self.net_commands.push(NetCommand::ResetStream { stream });
+            return;
+        };
+        self.wires.add_stream(stream, protocol);
+        match protocol {
+            StreamProtocol::Pair => self.table.handle_inbound(stream, from),
+            StreamProtocol::Hello => self.links.handle_hello_stream(stream, conn, from, now),
+            StreamProtocol::Ping => self.links.handle_ping_stream(stream, conn),
+        }
+    }
+
+    fn dht_peers(&mut self, n: usize, now: Now) {
+        let before = self.status.borrow().dht_nodes;
+        self.status.send_modify(|s| s.dht_nodes = n);
+        if before == 0 && n > 0 {
+            self.table.dht_reachable(now);
+            self.links.dht_reachable(now);
+        }
+    }
+
+    fn addresses_changed(&mut self, now: Now) {
+        let addresses = self.own.publishable();
+        self.table.set_addresses(addresses.clone(), now);
+        self.links.set_addresses(addresses, now);
+    }
+
+    fn remember_port(&mut self, address: handfast_proto::addr::Address) {
+        let port = match address.transport {
+            handfast_proto::addr::Transport::Quic => &mut self.ports.udp,
+            handfast_proto::addr::Transport::Tcp => &mut self.ports.tcp,
+        };
+        if *port != address.port {
+            *port = address.port;
+            // Losing this costs a new port at the next start, nothing else.
+            self.worker.submit(Asker::Nobody, Change::Ports(self.ports));
+        }
+    }
+
+    fn stored(&mut self, done: Done) {
+        let now = self.now();
+        let result = match &done.result {
+            Ok(replaced) => {
+                self.apply(done.change, replaced, now);
+                JobResult::Stored
+            }
+            Err(error) => {
+                tracing::error!(%error, "the store failed");
+                JobResult::StoreFailed
+            }
+        };
+        match done.asker {
+            Asker::Table(job) => self.table.handle_job(job, result, now),
+            Asker::Links(job) => self.links.handle_job(job, result, now),
+            Asker::Nobody => {}
+        }
+    }
+
+    /// The disk has a change: now memory may have it too.
+    fn apply(&mut self, change: Change, replaced: &[PairingId], now: Now) {
+        match change {
+            Change::Put(row) => {
+                let is_new = self.peers.get(row.pairing_id).is_none();
+                if is_new && row.state == PairState::Pending {
+                    self.links.add(row.to_peer(), now);
+                    self.peers.insert(*row);
+                }
+            }
+            Change::Paired(id) => {
+                if let Some(row) = self.peers.get_mut(id) {
+                    row.state = PairState::Paired;
+                    row.last_seen = Some(now.unix);
+                }
+                self.links.set_paired(id);
+                for old in replaced {
+                    let label = self.peers.remove(*old).and_then(|r| r.label);
+                    if let (Some(row), Some(label)) = (self.peers.get_mut(id), label) {
+                        row.label.get_or_insert(label);
+                    }
+                    self.links.remove(*old);
+                }
+            }
+            Change::Delete(id, _) => {
+                self.peers.remove(id);
+                self.links.remove(id);
+            }
+            Change::Acknowledged(_) | Change::Ports(_) => {}
+        }
+    }
+
+    /// Begins to stop: open codes are withdrawn, which takes a moment in the DHT.
+    pub(super) fn stop(&mut self, done: Option<oneshot::Sender<()>>) {
+        let now = self.now();
+        if self.stopping.is_none() {
+            self.table.shutdown(now);
+            self.stopping = Some(Stopping { until: now.time + FAREWELL, done: Vec::new() });
+        }
+        if let (Some(stopping), Some(done)) = (&mut self.stopping, done) {
+            stopping.done.push(done);
+        }
+    }
+
+    /// Whether nothing more is to be waited for: the tombstones are out, or their time is over.
+    fn has_stopped(&self) -> bool {
+        let Some(stopping) = &self.stopping else { return false };
+        let (jobs, _, live) = self.table.load();
+        (jobs == 0 && live == 0) || self.clock.now() >= stopping.until
+    }
+
+    fn finish(&mut self) {
+        let (jobs, streams, conns) = self.wires.load();
+        tracing::info!(jobs, streams, conns, "the device stops");
+        if let Some(stopping) = self.stopping.take() {
+            for done in stopping.done {
+                // Whoever asked may have gone away.
+                let _ = done.send(());
+            }
+        }
+    }
+
+    /// The paired devices as a list.
+    pub(super) fn device_entries(&self) -> Vec<DeviceEntry> {
+        self.peers.paired().map(|row| self.entry(row)).collect()
+    }
+
+    /// One paired device; the caller has just found it.
+    pub(super) fn device_entry(&self, id: PairingId) -> DeviceEntry {
+        let row = self.peers.get(id).expect("the caller found it in this turn");
+        self.entry(row)
+    }
+
+    fn entry(&self, row: &PeerRow) -> DeviceEntry {
+        let path = self.links.path(row.pairing_id).map(|(path, _)| path.name());
+        peers::entry(row, path)
+    }
+
+    fn publish_status(&mut self) {
+        let sessions: Vec<OpenSession> = self
+            .table
+            .statuses()
+            .iter()
+            .filter(|s| s.cause.is_none() && s.state != "paired")
+            .map(|s| OpenSession {
+                session: s.session.0.clone(),
+                role: s.role.name().to_owned(),
+                state: s.state.to_owned(),
+                expires_at: s.expires_at.map(|at| crate::status::rfc3339(at.0)),
+            })
+            .collect();
+        let addresses: Vec<AddressStatus> = self.own.all().iter().map(AddressStatus::from).collect();
+        let listen: Vec<String> = self.own.listeners().iter().map(ToString::to_string).collect();
+        let devices = self.peers.paired().count();
+        self.status.send_if_modified(|status| {
+            let changed = status.sessions != sessions
+                || status.addresses != addresses
+                || status.listen != listen
+                || status.devices != devices;
+            if changed {
+                status.sessions = sessions;
+                status.nat.public_addresses = addresses
+                    .iter()
+                    .filter(|a| a.scope == "internet" && a.source == "observed")
+                    .map(|a| a.address.clone())
+                    .collect();
+                status.addresses = addresses;
+                status.listen = listen;
+                status.devices = devices;
+            }
+            changed
+        });
+    }
+}
+
+fn dial_failure(failure: &handfast_net::DialFailure) -> DialFailure {
+    match failure {
+        handfast_net::DialFailure::Refused => DialFailure::Refused,
+        handfast_net::DialFailure::WrongPeer(_) | handfast_net::DialFailure::Ourselves => DialFailure::WrongPeer,
+        handfast_net::DialFailure::TimedOut
+        | handfast_net::DialFailure::NoAddress
+        | handfast_net::DialFailure::Other(_) => DialFailure::NoAnswer,
+    }
+}
+
+/// A peer that sends garbage has ended the handshake on purpose, as far as we are concerned.
+fn stream_end(end: handfast_net::StreamEnd) -> StreamEnd {
+    match end {
+        handfast_net::StreamEnd::Finished | handfast_net::StreamEnd::Garbage => StreamEnd::Finished,
+        handfast_net::StreamEnd::Lost => StreamEnd::Lost,
+    }
+}

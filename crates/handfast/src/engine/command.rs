@@ -1,0 +1,142 @@
+//! What a [`crate::Handle`] can ask, and the function that carries each request out.
+
+use std::time::Duration;
+
+use handfast_proto::cause::Cause;
+use handfast_proto::code::CodeInput;
+use handfast_proto::code::qr::QrText;
+use handfast_proto::code::words::to_words;
+use handfast_proto::id::SessionId;
+use handfast_proto::limits;
+use handfast_proto::wire::info::DeviceName;
+use tokio::sync::oneshot;
+use zeroize::Zeroizing;
+
+use crate::engine::actor::Actor;
+use crate::event::EventKind;
+use crate::handle::{Joined, NewCode, PairOptions, RoundTrip};
+use crate::status::{DeviceEntry, SessionEntry, rfc3339};
+use crate::store::worker::{Asker, Change};
+use crate::{Error, WORD_COUNT};
+
+/// Where an answer goes. The asker may have gone away meanwhile; that is its business.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// A request.
+pub(crate) enum Command {
+    Generate { options: PairOptions, reply: Reply<NewCode> },
+    Join { code: Box<CodeInput>, options: PairOptions, reply: Reply<Joined> },
+    Answer { session: Option<String>, allow: bool, reply: Reply<String> },
+    Cancel { session: Option<String>, reply: Reply<String> },
+    Sessions { reply: Reply<Vec<SessionEntry>> },
+    Devices { reply: Reply<Vec<DeviceEntry>> },
+    Device { device: String, reply: Reply<DeviceEntry> },
+    Rename { device: String, name: String, reply: Reply<DeviceEntry> },
+    Ping { device: String, wait: Duration, reply: Reply<RoundTrip> },
+    Stop { reply: oneshot::Sender<()> },
+}
+
+impl Actor {
+    /// Carries a request out.
+    pub(super) fn command(&mut self, command: Command) {
+        // An answer that nobody takes any more is dropped.
+        match command {
+            Command::Generate { options, reply } => drop(reply.send(self.generate(options))),
+            Command::Join { code, options, reply } => drop(reply.send(self.join(*code, options))),
+            Command::Answer { session, allow, reply } => {
+                let now = self.now();
+                let id = session.map(SessionId);
+                let answered = self.table.answer(id.as_ref(), allow, now);
+                drop(reply.send(answered.map(|s| s.0).map_err(Error::from)));
+            }
+            Command::Cancel { session, reply } => {
+                let now = self.now();
+                let id = session.map(SessionId);
+                let cancelled = self.table.cancel(id.as_ref(), now);
+                drop(reply.send(cancelled.map(|s| s.0).map_err(Error::from)));
+            }
+            Command::Sessions { reply } => {
+                let sessions = self.table.statuses().iter().map(SessionEntry::from).collect();
+                drop(reply.send(Ok(sessions)));
+            }
+            Command::Devices { reply } => drop(reply.send(Ok(self.device_entries()))),
+            Command::Device { device, reply } => {
+                let entry = self.peers.find(&device).map(|id| self.device_entry(id));
+                drop(reply.send(entry));
+            }
+            Command::Rename { device, name, reply } => drop(reply.send(self.rename(&device, &name))),
+            Command::Ping { device, wait, reply } => self.ping(&device, wait, reply),
+            Command::Stop { reply } => self.stop(Some(reply)),
+        }
+    }
+
+    fn generate(&mut self, options: PairOptions) -> Result<NewCode, Error> {
+        self.check_room()?;
+        let seq = self.hub.last_seq();
+        let now = self.now();
+        let ttl = options.ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
+        let (session, code) = self.table.generate(options.consent(), ttl, now)?;
+        let words: [&str; WORD_COUNT] = to_words(&code);
+        let qr = QrText::new(code, self.tid, self.uses_dht, false, &self.own.publishable(), self.loopback);
+        let expires_at = rfc3339(now.unix.0.saturating_add(ttl.as_secs()));
+        self.hub.publish(EventKind::CodeCreated {
+            session: session.0.clone(),
+            words: None,
+            qr: None,
+            expires_at: expires_at.clone(),
+        });
+        Ok(NewCode {
+            session: session.0,
+            words: Zeroizing::new(words.iter().map(|w| (*w).to_owned()).collect()),
+            qr: Zeroizing::new(qr.to_text()),
+            expires_at,
+            ttl,
+            seq,
+        })
+    }
+
+    fn join(&mut self, code: CodeInput, options: PairOptions) -> Result<Joined, Error> {
+        self.check_room()?;
+        let seq = self.hub.last_seq();
+        let now = self.now();
+        let session = self.table.join(code, options.consent(), now)?;
+        self.hub.publish(EventKind::CodeEntered { session: session.0.clone() });
+        Ok(Joined { session: session.0, seq })
+    }
+
+    fn check_room(&self) -> Result<(), Error> {
+        if self.peers.is_full() {
+            let text = format!("a device has at most {} pairings", limits::MAX_PAIRINGS);
+            return Err(Error::because(Cause::Usage, text).with_hint("remove a device that is no longer needed"));
+        }
+        Ok(())
+    }
+
+    fn rename(&mut self, device: &str, name: &str) -> Result<DeviceEntry, Error> {
+        let id = self.peers.find(device)?;
+        let label = DeviceName::clean(name);
+        if let Some(row) = self.peers.get_mut(id) {
+            row.label = Some(label.as_str().to_owned());
+            let row = Box::new(row.clone());
+            if !self.worker.submit(Asker::Nobody, Change::Put(row)) {
+                return Err(Error::of(Cause::Storage));
+            }
+        }
+        Ok(self.device_entry(id))
+    }
+
+    fn ping(&mut self, device: &str, wait: Duration, reply: Reply<RoundTrip>) {
+        let id = match self.peers.find(device) {
+            Ok(id) => id,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let now = self.now();
+        let token = self.pings.add(id, reply);
+        if !self.links.ping(id, token, wait, now)
+            && let Some((_, reply)) = self.pings.take(token)
+        {
+            let text = format!("{} pings are waiting already", limits::MAX_PINGS);
+            drop(reply.send(Err(Error::because(Cause::Usage, text))));
+        }
+    }
+}

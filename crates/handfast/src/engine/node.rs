@@ -1,0 +1,218 @@
+//! An infrastructure node: the network in server mode, with a transport identity of its own that it keeps.
+
+use std::path::PathBuf;
+
+use handfast_net::{Bootstrap, Clock, Command, NetStatus, Role, Transport as _};
+use handfast_proto::addr::{Address, Class, classify};
+use handfast_proto::cause::Cause;
+use handfast_proto::id::Tid;
+use handfast_proto::records::RecordLimits;
+use handfast_proto::secret::Secret;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::Error;
+use crate::store::files::{self, FilesError};
+
+/// How to run a node.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Folder with the node's identity; made with mode 0700.
+    pub data: PathBuf,
+    /// Where to listen.
+    pub listen: Vec<Address>,
+    /// Addresses to announce besides the public ones it listens on.
+    pub external: Vec<Address>,
+    /// Other nodes of the same DHT.
+    pub bootstrap: Vec<Bootstrap>,
+}
+
+/// A running node.
+pub struct Node {
+    asks: mpsc::Sender<oneshot::Sender<NetStatus>>,
+    done: tokio::task::JoinHandle<()>,
+    tid: Tid,
+    addresses: Vec<Address>,
+    _lock: files::Lock,
+}
+
+/// The numbers of a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeStatus {
+    /// Connections that stand.
+    pub connections: usize,
+    /// Those that others opened.
+    pub inbound: usize,
+    /// Nodes of the DHT it is connected to.
+    pub dht_peers: usize,
+    /// Nodes in its routing table.
+    pub known_nodes: usize,
+    /// Records it holds.
+    pub records: usize,
+    /// Records stored since the start.
+    pub stored: u64,
+    /// Records refused since the start, for whatever reason.
+    pub refused: u64,
+    /// Records evicted for others since the start.
+    pub evicted: u64,
+    /// Records that expired since the start.
+    pub expired: u64,
+    /// Requests for records since the start.
+    pub lookups_served: u64,
+    /// Those that found one.
+    pub lookups_hit: u64,
+    /// Bytes of records and frames received.
+    pub bytes_in: u64,
+    /// Bytes of records and frames sent.
+    pub bytes_out: u64,
+    /// Connections refused by a limit.
+    pub refused_connections: u64,
+}
+
+impl Node {
+    /// Starts a node on the current tokio runtime and waits, at most a few seconds, until it listens.
+    ///
+    /// # Errors
+    /// `already_running` if another process uses the folder, `storage` if it is not safe to use, `no_network` if an address
+    /// cannot be listened on.
+    pub async fn start(config: NodeConfig) -> Result<Node, Error> {
+        let (seed, lock) = identity(&config.data)?;
+        let wanted = config.listen.len();
+        let external = config.external.clone();
+        let network = handfast_net::Config {
+            listen: config.listen,
+            fallback_to_any_port: false,
+            bootstrap: config.bootstrap,
+            role: Role::Node { external: config.external },
+            transport_seed: seed,
+            limits: RecordLimits::NODE,
+            timing: handfast_net::Timing::default(),
+        };
+        let mut net = handfast_net::start(network, Clock::start()).map_err(|e| Error::because(Cause::NoNetwork, e))?;
+        let tid = net.tid();
+        let mut addresses = external;
+        addresses.extend(listening(&mut net, wanted).await);
+        addresses.retain(|a| classify(a.ip) != Class::Unusable);
+        let (asks, questions) = mpsc::channel(16);
+        let done = tokio::spawn(serve(net, questions));
+        Ok(Node { asks, done, tid, addresses, _lock: lock })
+    }
+
+    /// The multiaddresses others can name as `--bootstrap`, best first: announced ones, public ones, then private ones;
+    /// loopback ones only if there is nothing else.
+    pub fn addresses(&self) -> Vec<String> {
+        let mut list = self.addresses.clone();
+        list.sort_by_key(|a| classify(a.ip) != Class::Public);
+        list.dedup();
+        let off_machine = list.iter().any(|a| !is_local(a));
+        list.iter()
+            .filter(|a| !off_machine || !is_local(a))
+            .map(|a| {
+                let host = handfast_net::Host::Ip(a.ip);
+                Bootstrap { host, port: a.port, transport: a.transport, tid: self.tid }.to_string()
+            })
+            .collect()
+    }
+
+    /// The numbers of this moment.
+    ///
+    /// # Errors
+    /// `not_running` after the node has ended.
+    pub async fn status(&self) -> Result<NodeStatus, Error> {
+        let (ask, answer) = oneshot::channel();
+        let gone = || Error::of(Cause::NotRunning);
+        self.asks.send(ask).await.map_err(|_| gone())?;
+        answer.await.map(NodeStatus::from).map_err(|_| gone())
+    }
+
+    /// Stops the node: connections are closed properly, so that others notice at once.
+    pub async fn stop(self) {
+        drop(self.asks);
+        // A node that has crashed has stopped as well.
+        let _ = self.done.await;
+    }
+}
+
+impl From<NetStatus> for NodeStatus {
+    fn from(net: NetStatus) -> NodeStatus {
+        let records = &net.record_counters;
+        NodeStatus {
+            connections: net.connections,
+            inbound: net.inbound,
+            dht_peers: net.dht_peers,
+            known_nodes: net.known_nodes,
+            records: net.records,
+            stored: records.stored,
+            refused: records.refused(),
+            evicted: records.evicted,
+            expired: records.expired,
+            lookups_served: net.lookups_served,
+            lookups_hit: net.lookups_hit,
+            bytes_in: net.bytes_in,
+            bytes_out: net.bytes_out,
+            refused_connections: net.refused_connections,
+        }
+    }
+}
+
+/// The node's transport key, made at the first start. It identifies the node to those who use it and opens nothing.
+fn identity(data: &std::path::Path) -> Result<(Secret<32>, files::Lock), Error> {
+    let failed = |e: FilesError| match e {
+        FilesError::Locked(_) => Error::of(Cause::AlreadyRunning),
+        FilesError::Unsafe { .. } | FilesError::Io { .. } => Error::because(Cause::Storage, e),
+    };
+    files::open_folder(data).map_err(failed)?;
+    let lock = files::lock(&data.join("lock")).map_err(failed)?;
+    let path = data.join("node.key");
+    if let Some(bytes) = files::read_secret::<32>(&path).map_err(failed)? {
+        return Ok((Secret::new(*bytes), lock));
+    }
+    let seed = handfast_net::entropy::secret().map_err(|e| Error::because(Cause::Internal, e))?;
+    files::write_secret(&path, seed.expose()).map_err(failed)?;
+    Ok((seed, lock))
+}
+
+/// Collects the addresses that the listeners report first: a wildcard becomes one address an interface.
+async fn listening(net: &mut handfast_net::Network, wanted: usize) -> Vec<Address> {
+    /// Interfaces report within milliseconds of each other.
+    const QUIET: std::time::Duration = std::time::Duration::from_millis(150);
+    const LIMIT: std::time::Duration = std::time::Duration::from_secs(3);
+    let mut addresses = Vec::new();
+    let collect = async {
+        loop {
+            let pause = if addresses.len() < wanted { LIMIT } else { QUIET };
+            match tokio::time::timeout(pause, net.next()).await {
+                Ok(Some(handfast_net::NetEvent::Listening { address })) => addresses.push(address),
+                Ok(Some(_)) => {}
+                Ok(None) | Err(_) => return,
+            }
+        }
+    };
+    // Whatever has been reported by then is what there is.
+    let _ = tokio::time::timeout(LIMIT, collect).await;
+    addresses
+}
+
+async fn serve(mut net: handfast_net::Network, mut questions: mpsc::Receiver<oneshot::Sender<NetStatus>>) {
+    loop {
+        tokio::select! {
+            question = questions.recv() => match question {
+                Some(answer) => {
+                    if net.send(Command::Status(answer)).await.is_err() {
+                        return;
+                    }
+                }
+                None => break,
+            },
+            event = net.next() => match event {
+                Some(event) => tracing::trace!(?event, "node"),
+                None => return,
+            },
+        }
+    }
+    net.end().await;
+}
+
+fn is_local(address: &Address) -> bool {
+    matches!(classify(address.ip), Class::Loopback | Class::LinkLocal)
+}

@@ -1,0 +1,106 @@
+//! What ties the machines to the network: whose job a network job is, whose stream a stream is, and which connection has
+//! which key and address. It knows no protocol; it only remembers.
+
+use std::collections::BTreeMap;
+
+use handfast_net::StreamProtocol;
+use handfast_proto::addr::{Address, InterfaceAddress, Path};
+use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
+use handfast_proto::session::Inbound;
+
+/// Which machine a job or stream belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Owner {
+    Table,
+    Links,
+}
+
+/// What a network job does; it tells what its answer means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Put,
+    Get,
+    Dial,
+    Open(StreamProtocol),
+}
+
+/// The bookkeeping.
+#[derive(Default)]
+pub(super) struct Wires {
+    next: u64,
+    jobs: BTreeMap<JobId, (Owner, JobId, Kind)>,
+    streams: BTreeMap<StreamId, StreamProtocol>,
+    conns: BTreeMap<ConnId, (Tid, Address)>,
+    interfaces: Vec<InterfaceAddress>,
+}
+
+impl Wires {
+    /// A network job for a job of a machine.
+    pub(super) fn job(&mut self, owner: Owner, job: JobId, kind: Kind) -> JobId {
+        let id = JobId(self.next);
+        self.next += 1;
+        self.jobs.insert(id, (owner, job, kind));
+        id
+    }
+
+    /// Whose a network job is.
+    pub(super) fn owner(&self, id: JobId) -> Option<(Owner, JobId)> {
+        self.jobs.get(&id).map(|(owner, job, _)| (*owner, *job))
+    }
+
+    /// A network job is answered for good.
+    pub(super) fn end(&mut self, id: JobId) -> Option<(Owner, JobId, Kind)> {
+        self.jobs.remove(&id)
+    }
+
+    /// The network job behind a machine's job that is no longer wanted. Put and open go on and are dropped when answered.
+    pub(super) fn cancel(&mut self, owner: Owner, job: JobId) -> Option<(JobId, Kind)> {
+        let (id, kind) =
+            self.jobs.iter().find(|(_, (o, j, _))| (*o, *j) == (owner, job)).map(|(id, (_, _, kind))| (*id, *kind))?;
+        if matches!(kind, Kind::Get | Kind::Dial) {
+            self.jobs.remove(&id);
+        }
+        Some((id, kind))
+    }
+
+    pub(super) fn connected(&mut self, conn: ConnId, tid: Tid, address: Address) {
+        self.conns.insert(conn, (tid, address));
+    }
+
+    pub(super) fn disconnected(&mut self, conn: ConnId) {
+        self.conns.remove(&conn);
+    }
+
+    pub(super) fn set_interfaces(&mut self, interfaces: Vec<InterfaceAddress>) {
+        self.interfaces = interfaces;
+    }
+
+    /// Who is at the other end of a connection, and how it runs.
+    pub(super) fn peer(&self, conn: ConnId) -> Option<Inbound> {
+        let (tid, address) = *self.conns.get(&conn)?;
+        Some(Inbound { tid, address, path: Path::of(address.ip, &self.interfaces) })
+    }
+
+    /// The transport key at the other end of a connection over this address.
+    pub(super) fn tid_at(&self, address: Address) -> Option<Tid> {
+        self.conns.values().find(|(_, a)| *a == address).map(|(tid, _)| *tid)
+    }
+
+    pub(super) fn add_stream(&mut self, stream: StreamId, protocol: StreamProtocol) {
+        self.streams.insert(stream, protocol);
+    }
+
+    pub(super) fn protocol(&self, stream: StreamId) -> Option<StreamProtocol> {
+        self.streams.get(&stream).copied()
+    }
+
+    /// A stream is over, or was closed by us: nothing more is told about it.
+    pub(super) fn remove_stream(&mut self, stream: StreamId) -> Option<StreamProtocol> {
+        self.streams.remove(&stream)
+    }
+
+    /// How much is remembered: jobs, streams, connections. For the tests that look for leaks.
+    pub(super) fn load(&self) -> (usize, usize, usize) {
+        (self.jobs.len(), self.streams.len(), self.conns.len())
+    }
+}

@@ -1,0 +1,68 @@
+//! What can go wrong when a program asks a device for something: one cause of the closed list, with text and next step.
+
+use handfast_proto::cause::Cause;
+use handfast_proto::code::{CodeError, qr::QrError};
+use handfast_proto::session::{AnswerError, CancelError, JoinError};
+
+/// A request that was not carried out. Nothing was lost and nothing was half done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct Error {
+    /// Why, as a name that programs can rely on.
+    pub cause: Cause,
+    /// What happened, for people. Holds no secret.
+    pub text: String,
+    /// What to do next.
+    pub hint: String,
+}
+
+impl Error {
+    /// An error with the usual text and hint of its cause.
+    pub fn of(cause: Cause) -> Error {
+        Error { cause, text: cause.text().to_owned(), hint: cause.hint().to_owned() }
+    }
+
+    /// An error that says more than its cause does.
+    pub fn because(cause: Cause, text: impl std::fmt::Display) -> Error {
+        Error { text: text.to_string(), ..Error::of(cause) }
+    }
+
+    /// The same error with another next step.
+    pub fn with_hint(self, hint: impl Into<String>) -> Error {
+        Error { hint: hint.into(), ..self }
+    }
+
+    /// The exit code of a command that ends with this error.
+    pub fn exit(&self) -> u8 {
+        self.cause.exit()
+    }
+}
+
+impl From<CodeError> for Error {
+    fn from(error: CodeError) -> Error {
+        match error {
+            CodeError::Qr(QrError::Version(_)) => Error::because(Cause::VersionMismatch, error),
+            CodeError::TooLong | CodeError::Words(_) | CodeError::Qr(QrError::Damaged) => {
+                Error::because(Cause::CodeMalformed, error)
+            }
+        }
+    }
+}
+
+impl From<JoinError> for Error {
+    fn from(error: JoinError) -> Error {
+        Error::because(Cause::Usage, error).with_hint("`handfast pair list` shows the open sessions")
+    }
+}
+
+impl From<AnswerError> for Error {
+    fn from(error: AnswerError) -> Error {
+        Error::because(Cause::Usage, error).with_hint("`handfast pair list` shows the open sessions")
+    }
+}
+
+impl From<CancelError> for Error {
+    fn from(error: CancelError) -> Error {
+        Error::because(Cause::Usage, error).with_hint("`handfast pair list` shows the open sessions")
+    }
+}

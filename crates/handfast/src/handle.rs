@@ -1,0 +1,197 @@
+//! The front of a running device: cloneable, one method per command, usable from any task.
+
+use std::time::Duration;
+
+use handfast_proto::cause::Cause;
+use handfast_proto::code::CodeInput;
+use handfast_proto::session::Consent;
+use tokio::sync::{mpsc, oneshot, watch};
+use zeroize::Zeroizing;
+
+use crate::engine::command::{Command, Reply};
+use crate::event::{EventStream, Hub};
+use crate::status::{DeviceEntry, SessionEntry, Status};
+use crate::{DEFAULT_TTL, Error};
+
+/// Commands waiting for the device; more wait at the caller, whose patience is its own.
+pub(crate) const INBOX: usize = 64;
+
+/// A running device. Dropping the last handle stops it; [`Handle::stop`] stops it and waits.
+#[derive(Clone)]
+pub struct Handle {
+    inbox: mpsc::Sender<Command>,
+    hub: Hub,
+    status: watch::Receiver<Status>,
+}
+
+/// A code that was made, for the one who asked: show it, then forget it.
+pub struct NewCode {
+    /// The session that waits for the other device.
+    pub session: String,
+    /// The twelve words.
+    pub words: Zeroizing<Vec<String>>,
+    /// The QR text.
+    pub qr: Zeroizing<String>,
+    /// When its life ends, RFC 3339.
+    pub expires_at: String,
+    /// Its life.
+    pub ttl: Duration,
+    /// Number of the event before this session's first one: what to follow [`Handle::events`] from.
+    pub seq: u64,
+}
+
+/// A session that was opened by entering a code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Which.
+    pub session: String,
+    /// Number of the event before this session's first one.
+    pub seq: u64,
+}
+
+/// How to open a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PairOptions {
+    /// Answer this session's question with yes. Never the default: a person should see who asks.
+    pub yes: bool,
+    /// Life of a code, 5 s to 3600 s; meaningless for a joiner.
+    pub ttl: Duration,
+}
+
+impl Default for PairOptions {
+    fn default() -> Self {
+        PairOptions { yes: false, ttl: DEFAULT_TTL }
+    }
+}
+
+impl PairOptions {
+    pub(crate) fn consent(self) -> Consent {
+        if self.yes { Consent::Given } else { Consent::Ask }
+    }
+}
+
+/// A round trip to a paired device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundTrip {
+    /// The device.
+    pub device: crate::event::DeviceName,
+    /// The time it took.
+    pub rtt: Duration,
+    /// `lan`, `direct` or `relay`.
+    pub path: String,
+    /// Multiaddress.
+    pub address: String,
+}
+
+impl Handle {
+    pub(crate) fn new(inbox: mpsc::Sender<Command>, hub: Hub, status: watch::Receiver<Status>) -> Handle {
+        Handle { inbox, hub, status }
+    }
+
+    /// Makes a code and opens a session that waits for the other device.
+    ///
+    /// # Errors
+    /// `usage` if too many sessions are open, `not_running` after the device has stopped.
+    pub async fn generate(&self, options: PairOptions) -> Result<NewCode, Error> {
+        self.ask(|reply| Command::Generate { options, reply }).await
+    }
+
+    /// Enters a code: twelve words or a QR text.
+    ///
+    /// # Errors
+    /// `code_malformed` or `version_mismatch` for a text that cannot be a code, before anything is sent; `usage` for this
+    /// device's own code or one that is being joined already.
+    pub async fn join(&self, code: &str, options: PairOptions) -> Result<Joined, Error> {
+        let code: CodeInput = code.parse()?;
+        self.ask(|reply| Command::Join { code: Box::new(code), options, reply }).await
+    }
+
+    /// Answers the open question: of the named session, or of the only one that asks. Returns the session.
+    ///
+    /// # Errors
+    /// `usage` if no question is open.
+    pub async fn answer(&self, session: Option<String>, allow: bool) -> Result<String, Error> {
+        self.ask(|reply| Command::Answer { session, allow, reply }).await
+    }
+
+    /// Withdraws a session: the named one, or the only open one. Returns the session.
+    ///
+    /// # Errors
+    /// `usage` if there is none, or if both sides have agreed already.
+    pub async fn cancel(&self, session: Option<String>) -> Result<String, Error> {
+        self.ask(|reply| Command::Cancel { session, reply }).await
+    }
+
+    /// All sessions of this run that are remembered, oldest first.
+    ///
+    /// # Errors
+    /// `not_running` after the device has stopped.
+    pub async fn sessions(&self) -> Result<Vec<SessionEntry>, Error> {
+        self.ask(|reply| Command::Sessions { reply }).await
+    }
+
+    /// The paired devices.
+    ///
+    /// # Errors
+    /// `not_running` after the device has stopped.
+    pub async fn devices(&self) -> Result<Vec<DeviceEntry>, Error> {
+        self.ask(|reply| Command::Devices { reply }).await
+    }
+
+    /// One paired device, by name, id (or a unique beginning of at least 4 characters) or fingerprint.
+    ///
+    /// # Errors
+    /// `usage` if none or several fit.
+    pub async fn device(&self, device: &str) -> Result<DeviceEntry, Error> {
+        let device = device.to_owned();
+        self.ask(|reply| Command::Device { device, reply }).await
+    }
+
+    /// Gives a paired device another name on this device.
+    ///
+    /// # Errors
+    /// `usage` if none or several fit, `storage` if the store failed.
+    pub async fn rename(&self, device: &str, name: &str) -> Result<DeviceEntry, Error> {
+        let (device, name) = (device.to_owned(), name.to_owned());
+        self.ask(|reply| Command::Rename { device, name, reply }).await
+    }
+
+    /// Measures a round trip to a paired device, looking for it first if it is not connected, for at most `wait`.
+    ///
+    /// # Errors
+    /// `usage` for an unknown device, `not_found` if it was not reached in time, `timed_out` if it did not answer.
+    pub async fn ping(&self, device: &str, wait: Duration) -> Result<RoundTrip, Error> {
+        let device = device.to_owned();
+        self.ask(|reply| Command::Ping { device, wait, reply }).await
+    }
+
+    /// How things are now.
+    pub fn status(&self) -> Status {
+        Status { seq: self.hub.last_seq(), ..self.status.borrow().clone() }
+    }
+
+    /// Every event after number `since` that is still kept, then every new one. Any number of readers may follow.
+    pub fn events(&self, since: u64) -> EventStream {
+        self.hub.subscribe(since)
+    }
+
+    /// Stops the device: open codes are withdrawn, for at most 3 s, then everything is closed.
+    pub async fn stop(&self) {
+        let (reply, done) = oneshot::channel();
+        if self.inbox.send(Command::Stop { reply }).await.is_ok() {
+            let _ = done.await;
+        }
+    }
+
+    /// Waits until the device has stopped, for whatever reason.
+    pub async fn stopped(&self) {
+        self.inbox.closed().await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Error::of(Cause::NotRunning);
+        self.inbox.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

@@ -1,0 +1,156 @@
+//! How things are, as programs see it: the JSON of `status`, `devices` and `pair status` (`docs/interface.md`).
+
+use handfast_proto::addr::Scope;
+use handfast_proto::addresses::OwnAddress;
+use handfast_proto::session::SessionStatus;
+use serde::{Deserialize, Serialize};
+
+use crate::event::DeviceCard;
+
+/// A running device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Name of the instance.
+    pub instance: String,
+    /// The device's name.
+    pub name: String,
+    /// The device's id, the same on every peer.
+    pub id: String,
+    /// The short form of the device's key.
+    pub fingerprint: String,
+    /// Always true in the answer of a running device.
+    pub running: bool,
+    /// Where it listens.
+    pub listen: Vec<String>,
+    /// Its addresses and how sure it is of each.
+    pub addresses: Vec<AddressStatus>,
+    /// How its NAT behaves.
+    pub nat: NatStatus,
+    /// Nodes of the DHT it is connected to.
+    pub dht_nodes: usize,
+    /// Open sessions.
+    pub sessions: Vec<OpenSession>,
+    /// Number of paired devices.
+    pub devices: usize,
+    /// Number of the newest event this status includes.
+    pub seq: u64,
+}
+
+/// One address of ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressStatus {
+    /// Multiaddress.
+    pub address: String,
+    /// `internet`, `lan` or `none`.
+    pub scope: String,
+    /// Where it comes from.
+    pub source: String,
+    /// How sure we are.
+    pub evidence: String,
+}
+
+impl From<&OwnAddress> for AddressStatus {
+    fn from(own: &OwnAddress) -> AddressStatus {
+        let scope = match own.scope {
+            Scope::Internet => "internet",
+            Scope::Lan => "lan",
+            Scope::None => "none",
+        };
+        AddressStatus {
+            address: own.address.to_string(),
+            scope: scope.to_owned(),
+            source: own.source.name().to_owned(),
+            evidence: own.evidence.name().to_owned(),
+        }
+    }
+}
+
+/// NAT behaviour in the terms of RFC 4787.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatStatus {
+    /// How the public port is chosen.
+    pub mapping: String,
+    /// Who is let in.
+    pub filtering: String,
+    /// Whether two inside hosts meet by public address.
+    pub hairpin: String,
+    /// Public addresses others see us at.
+    pub public_addresses: Vec<String>,
+}
+
+/// A session in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenSession {
+    /// Which.
+    pub session: String,
+    /// `initiator` or `joiner`.
+    pub role: String,
+    /// Where it stands.
+    pub state: String,
+    /// When its code ends, RFC 3339.
+    pub expires_at: Option<String>,
+}
+
+/// A session in `pair status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionEntry {
+    /// Which.
+    pub session: String,
+    /// `initiator` or `joiner`.
+    pub role: String,
+    /// Where it stands.
+    pub state: String,
+    /// When its code ends, RFC 3339.
+    pub expires_at: Option<String>,
+    /// The other device, once it proved itself.
+    pub device: Option<DeviceCard>,
+    /// How the connection runs.
+    pub path: Option<String>,
+    /// Why it failed.
+    pub cause: Option<String>,
+}
+
+impl From<&SessionStatus> for SessionEntry {
+    fn from(status: &SessionStatus) -> SessionEntry {
+        SessionEntry {
+            session: status.session.0.clone(),
+            role: status.role.name().to_owned(),
+            state: status.state.to_owned(),
+            expires_at: status.expires_at.map(|at| rfc3339(at.0)),
+            device: status.device.as_ref().map(DeviceCard::from),
+            path: status.path.map(|p| p.name().to_owned()),
+            cause: status.cause.map(|c| c.name().to_owned()),
+        }
+    }
+}
+
+/// A paired device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceEntry {
+    /// Its id, the same on every peer.
+    pub id: String,
+    /// Its name here: its own, or the one it was given with `devices rename`.
+    pub name: String,
+    /// The type it claims.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The short form of its key.
+    pub fingerprint: String,
+    /// When the pairing was made, RFC 3339.
+    pub paired_at: String,
+    /// When it was last connected, RFC 3339.
+    pub last_seen: Option<String>,
+    /// Whether it is connected now.
+    pub connected: bool,
+    /// How: `lan`, `direct` or `relay`; the last path if it is not connected.
+    pub path: Option<String>,
+    /// Where it is, or was last: multiaddresses, best first.
+    pub addresses: Vec<String>,
+}
+
+/// Unix seconds as RFC 3339 in UTC; times beyond what it can say become its last second.
+pub(crate) fn rfc3339(unix: u64) -> String {
+    const LAST: u64 = 253_402_300_799;
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix.min(LAST));
+    humantime::format_rfc3339_seconds(at).to_string()
+}

@@ -1,0 +1,83 @@
+//! The thread that writes: commits wait for the disk, and the device does not wait with them.
+
+use std::sync::mpsc as std_mpsc;
+
+use handfast_proto::id::{JobId, PairingId};
+use handfast_proto::link::Tombstone;
+use tokio::sync::mpsc;
+
+use crate::store::{PeerRow, Ports, Store, StoreError};
+
+/// Changes waiting for the disk; a device has a handful of sessions, each with one change under way.
+const QUEUE: usize = 256;
+
+/// Who asked for a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// The session table.
+    Table(JobId),
+    /// The links.
+    Links(JobId),
+    /// Nobody waits.
+    Nobody,
+}
+
+/// A change to make durable.
+pub(crate) enum Change {
+    /// Store a pairing, new or changed.
+    Put(Box<PeerRow>),
+    /// pending -> paired.
+    Paired(PairingId),
+    /// Delete a pairing, perhaps leaving a tombstone.
+    Delete(PairingId, Option<Box<Tombstone>>),
+    /// Delete a tombstone.
+    Acknowledged(PairingId),
+    /// Remember the ports.
+    Ports(Ports),
+}
+
+/// What came of a change.
+pub(crate) struct Done {
+    pub(crate) asker: Asker,
+    pub(crate) change: Change,
+    /// The pairings that a new one replaced.
+    pub(crate) result: Result<Vec<PairingId>, StoreError>,
+}
+
+/// Hands changes to the thread, in order.
+pub(crate) struct Worker {
+    changes: std_mpsc::SyncSender<(Asker, Change)>,
+    pub(crate) done: mpsc::Receiver<Done>,
+}
+
+impl Worker {
+    /// Starts the thread; it ends, and the store is closed, when the worker is dropped.
+    pub(crate) fn start(mut store: Store) -> std::io::Result<Worker> {
+        let (changes, queue) = std_mpsc::sync_channel::<(Asker, Change)>(QUEUE);
+        let (report, done) = mpsc::channel(QUEUE);
+        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+            while let Ok((asker, change)) = queue.recv() {
+                let result = apply(&mut store, &change);
+                if report.blocking_send(Done { asker, change, result }).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Worker { changes, done })
+    }
+
+    /// Queues a change. False if the queue is full, or the thread is gone: then nothing will be stored.
+    pub(crate) fn submit(&self, asker: Asker, change: Change) -> bool {
+        self.changes.try_send((asker, change)).is_ok()
+    }
+}
+
+fn apply(store: &mut Store, change: &Change) -> Result<Vec<PairingId>, StoreError> {
+    match change {
+        Change::Put(peer) => store.put_peer(peer).map(|()| Vec::new()),
+        Change::Paired(id) => store.set_paired(*id),
+        Change::Delete(id, tombstone) => store.delete_peer(*id, tombstone.as_deref()).map(|()| Vec::new()),
+        Change::Acknowledged(id) => store.delete_tombstone(*id).map(|()| Vec::new()),
+        Change::Ports(ports) => store.put_ports(*ports).map(|()| Vec::new()),
+    }
+}

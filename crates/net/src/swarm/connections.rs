@@ -1,0 +1,173 @@
+//! What the driver does with each event of the swarm: connections and listeners.
+
+use handfast_proto::addr::{Address, Class, classify};
+use libp2p::core::ConnectedPoint;
+use libp2p::swarm::{ConnectionError, ConnectionId, DialError, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::behaviour::Event;
+use super::dials::Over;
+use super::driver::Driver;
+use super::ids;
+use crate::api::{DisconnectCause, NetEvent, Role, StreamFailure};
+use crate::interfaces;
+
+impl Driver {
+    pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<Event>) {
+        match event {
+            SwarmEvent::Behaviour(Event::Kademlia(event)) => self.on_kademlia(*event),
+            SwarmEvent::Behaviour(Event::Identify(event)) => self.on_identify(*event),
+            SwarmEvent::Behaviour(Event::Silent(silent)) => {
+                if let Some(conn) = self.conns.of_swarm(silent.0) {
+                    let (conn, tid) = (conn.id, conn.tid);
+                    self.departing.insert(conn, (tid, DisconnectCause::TimedOut));
+                    self.swarm.close_connection(silent.0);
+                }
+            }
+            SwarmEvent::Behaviour(Event::Streams(event)) => self.on_stream(event),
+            SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
+                self.on_connected(peer_id, connection_id, endpoint)
+            }
+            SwarmEvent::ConnectionClosed { peer_id, connection_id, cause, .. } => {
+                self.on_closed(peer_id, connection_id, cause.as_ref())
+            }
+            SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                self.attempt_failed(connection_id, &error)
+            }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listener_gone(&address),
+            SwarmEvent::ListenerClosed { addresses, .. } => {
+                for address in &addresses {
+                    self.on_listener_gone(address);
+                }
+            }
+            SwarmEvent::IncomingConnection { .. }
+            | SwarmEvent::IncomingConnectionError { .. }
+            | SwarmEvent::ListenerError { .. }
+            | SwarmEvent::Dialing { .. }
+            | SwarmEvent::NewExternalAddrCandidate { .. }
+            | SwarmEvent::ExternalAddrConfirmed { .. }
+            | SwarmEvent::ExternalAddrExpired { .. }
+            | SwarmEvent::NewExternalAddrOfPeer { .. }
+            | _ => {}
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: ConnectedPoint) {
+        let address = ids::address_of(endpoint.get_remote_address());
+        let (Some(tid), Some(address)) = (ids::tid_of(&peer), address) else {
+            self.swarm.close_connection(connection);
+            return;
+        };
+        let dialled = endpoint.is_dialer();
+        let conn = self.conns.add(connection, peer, tid, address, endpoint);
+        self.out.push(NetEvent::Connected { conn, tid, address, dialled });
+        for over in self.dials.connected(connection, &peer, conn) {
+            self.dial_over(over);
+        }
+        if self.anchors.is_seed(&peer) {
+            self.on_node(peer, connection);
+        }
+    }
+
+    pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: Option<&ConnectionError>) {
+        self.anchors.disconnected(peer, connection, Instant::now());
+        let Some(conn) = self.conns.remove(connection) else {
+            return;
+        };
+        self.streams.gone(conn.id);
+        for id in self.streams.unanswerable(conn.id) {
+            self.out.push(NetEvent::StreamFailed { id, cause: StreamFailure::NoConnection });
+        }
+        self.departing.entry(conn.id).or_insert_with(|| (conn.tid, disconnect_cause(cause)));
+        self.stream_left(conn.id);
+    }
+
+    pub(super) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) {
+        self.anchors.dial_failed(attempt, Instant::now(), &mut self.rng);
+        if let Some(over) = self.dials.attempt_failed(attempt, error) {
+            self.dial_over(over);
+        }
+    }
+
+    pub(super) fn dial_over(&mut self, over: Over) {
+        for attempt in over.give_up {
+            self.swarm.behaviour_mut().guard.give_up(attempt);
+        }
+        let id = over.id;
+        self.out.push(match over.result {
+            Ok(conn) => NetEvent::Dialled { id, conn },
+            Err(failure) => NetEvent::DialFailed { id, failure },
+        });
+    }
+
+    pub(super) fn on_listening(&mut self, address: &Multiaddr) {
+        let Some(address) = ids::address_of(address) else {
+            return;
+        };
+        if !self.listening.contains(&address) {
+            self.listening.push(address);
+            self.out.push(NetEvent::Listening { address });
+            self.out.push(NetEvent::Interfaces(interfaces::list()));
+            let named = self.named.iter().any(|a| a.ip == address.ip && a.transport == address.transport);
+            if matches!(self.role, Role::Node { .. }) && (named || classify(address.ip) == Class::Public) {
+                self.announce(address);
+            }
+        }
+    }
+
+    pub(super) fn on_listener_gone(&mut self, address: &Multiaddr) {
+        let Some(address) = ids::address_of(address) else {
+            return;
+        };
+        if self.listening.contains(&address) {
+            self.listening.retain(|known| *known != address);
+            self.out.push(NetEvent::ListenerGone { address });
+            self.out.push(NetEvent::Interfaces(interfaces::list()));
+            if self.announced.contains(&address) && !self.is_external(&address) {
+                self.announced.retain(|known| *known != address);
+                self.swarm.remove_external_address(&ids::multiaddr_of(&address));
+                self.tell_peers();
+            }
+        }
+    }
+
+    pub(super) fn is_external(&self, address: &Address) -> bool {
+        match &self.role {
+            Role::Device => false,
+            Role::Node { external } => external.contains(address),
+        }
+    }
+
+    pub(super) fn announce(&mut self, address: Address) {
+        if !self.announced.contains(&address) {
+            self.announced.push(address);
+            self.swarm.add_external_address(ids::multiaddr_of(&address));
+            self.tell_peers();
+        }
+    }
+
+    pub(super) fn tell_peers(&mut self) {
+        let peers: Vec<PeerId> = self.conns.iter().map(|conn| conn.peer).collect();
+        self.swarm.behaviour_mut().identify.push(peers);
+    }
+}
+
+fn disconnect_cause(cause: Option<&ConnectionError>) -> DisconnectCause {
+    match cause {
+        None | Some(ConnectionError::KeepAliveTimeout) => DisconnectCause::Closed,
+        Some(ConnectionError::IO(error)) => {
+            // The transports box their errors: only the text says what it was.
+            let text = error.to_string().to_lowercase();
+
+            if text.contains("timed out") {
+                DisconnectCause::TimedOut
+            } else if ["closed", "reset", "pipe", "eof"].iter().any(|sign| text.contains(sign)) {
+                DisconnectCause::Closed
+            } else {
+                DisconnectCause::Broken
+            }
+        }
+    }
+}
