@@ -54,7 +54,10 @@ async fn outcome(device: &Handle, seq: u64) -> Result<String, Box<dyn Error>> {
     while let Some(event) = events.next().await {
         match &event.kind {
             EventKind::Paired { device, path, elapsed_ms, .. } => {
-                return Ok(format!("paired with {} ({}) over {path} in {elapsed_ms} ms", device.name, device.fingerprint));
+                return Ok(format!(
+                    "paired with {} ({}) over {path} in {elapsed_ms} ms",
+                    device.name, device.fingerprint
+                ));
             }
             EventKind::PairingFailed { text, hint, .. } => return Err(format!("{text}; {hint}").into()),
             _ => {}

@@ -2,7 +2,7 @@
 //! printed by every command with `--json` (`docs/interface.md`).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use handfast_proto::cause::Cause;
@@ -210,6 +210,25 @@ impl EventKind {
         }
     }
 
+    /// The name of the event, as in its JSON form.
+    pub fn name(&self) -> &'static str {
+        match self {
+            EventKind::CodeCreated { .. } => "code_created",
+            EventKind::CodeAdvertised { .. } => "code_advertised",
+            EventKind::CodeEntered { .. } => "code_entered",
+            EventKind::SessionDiscovered { .. } => "session_discovered",
+            EventKind::Connected { .. } => "connected",
+            EventKind::ApprovalNeeded { .. } => "approval_needed",
+            EventKind::Paired { .. } => "paired",
+            EventKind::PairingFailed { .. } => "pairing_failed",
+            EventKind::DeviceConnected { .. } => "device_connected",
+            EventKind::DeviceDisconnected { .. } => "device_disconnected",
+            EventKind::DeviceRemoved { .. } => "device_removed",
+            EventKind::Pong { .. } => "pong",
+            EventKind::AddressLost { .. } => "address_lost",
+        }
+    }
+
     /// The session this event is about, if it is about one.
     pub fn session(&self) -> Option<&str> {
         match self {
@@ -240,11 +259,18 @@ pub fn now_rfc3339() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
-/// Stamps events, keeps the last [`KEPT`] and hands them to any number of readers, none of which can hold it up.
-#[derive(Clone)]
+/// Stamps events, keeps the last [`KEPT`] and hands them to any number of readers, none of which can hold it up. The
+/// device owns it: when it is gone, every reader comes to its end.
 pub(crate) struct Hub {
-    shared: Arc<Mutex<Log>>,
+    log: Arc<Mutex<Log>>,
     live: broadcast::Sender<Arc<Event>>,
+}
+
+/// Where readers subscribe.
+#[derive(Clone)]
+pub(crate) struct Feed {
+    log: Arc<Mutex<Log>>,
+    live: broadcast::WeakSender<Arc<Event>>,
 }
 
 struct Log {
@@ -255,12 +281,14 @@ struct Log {
 impl Hub {
     pub(crate) fn new() -> Hub {
         let (live, _) = broadcast::channel(KEPT);
-        Hub { shared: Arc::new(Mutex::new(Log { next: 1, kept: VecDeque::new() })), live }
+        Hub { log: Arc::new(Mutex::new(Log { next: 1, kept: VecDeque::new() })), live }
     }
 
     pub(crate) fn publish(&self, kind: EventKind) {
-        let mut log = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut log = lock(&self.log);
         let event = Arc::new(Event { v: EVENT_VERSION, seq: log.next, time: now_rfc3339(), kind });
+        tracing::info!(seq = event.seq, session = event.kind.session(), "{}", event.kind.name());
+        tracing::debug!(event = ?event.kind, "event");
         log.next += 1;
         log.kept.push_back(Arc::clone(&event));
         if log.kept.len() > KEPT {
@@ -270,30 +298,50 @@ impl Hub {
         let _ = self.live.send(event);
     }
 
-    /// A reader of every event after `since`, as far as they are kept.
-    pub(crate) fn subscribe(&self, since: u64) -> EventStream {
-        let log = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        let missed = log.kept.iter().filter(|e| e.seq > since).cloned().collect();
-        EventStream { hub: self.clone(), missed, live: self.live.subscribe(), last: since }
+    pub(crate) fn feed(&self) -> Feed {
+        Feed { log: Arc::clone(&self.log), live: self.live.downgrade() }
     }
 
     /// The number of the newest event.
     pub(crate) fn last_seq(&self) -> u64 {
-        self.shared.lock().unwrap_or_else(PoisonError::into_inner).next - 1
+        lock(&self.log).next - 1
     }
+}
+
+impl Feed {
+    /// A reader of every event after `since`, as far as they are kept.
+    pub(crate) fn subscribe(&self, since: u64) -> EventStream {
+        let log = lock(&self.log);
+        let live = match self.live.upgrade() {
+            Some(live) => live.subscribe(),
+            // The device has stopped: a channel without a sender ends after what is kept.
+            None => broadcast::channel(1).1,
+        };
+        let missed = log.kept.iter().filter(|e| e.seq > since).cloned().collect();
+        EventStream { log: Arc::clone(&self.log), missed, live, last: since }
+    }
+
+    /// The number of the newest event.
+    pub(crate) fn last_seq(&self) -> u64 {
+        lock(&self.log).next - 1
+    }
+}
+
+fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Events in order. A reader that was too slow continues with the oldest event that is still kept: the gap shows in
 /// `seq`.
 pub struct EventStream {
-    hub: Hub,
+    log: Arc<Mutex<Log>>,
     missed: VecDeque<Arc<Event>>,
     live: broadcast::Receiver<Arc<Event>>,
     last: u64,
 }
 
 impl EventStream {
-    /// The next event; `None` when the device has stopped.
+    /// The next event; `None` when the device has stopped and everything was read.
     pub async fn next(&mut self) -> Option<Arc<Event>> {
         loop {
             let event = match self.missed.pop_front() {
@@ -301,7 +349,9 @@ impl EventStream {
                 None => match self.live.recv().await {
                     Ok(event) => event,
                     Err(broadcast::error::RecvError::Lagged(_)) => {
-                        *self = self.hub.subscribe(self.last);
+                        let log = lock(&self.log);
+                        self.live = self.live.resubscribe();
+                        self.missed = log.kept.iter().filter(|e| e.seq > self.last).cloned().collect();
                         continue;
                     }
                     Err(broadcast::error::RecvError::Closed) => return None,
@@ -326,11 +376,9 @@ mod tests {
     #[tokio::test]
     async fn b6_every_subscriber_gets_every_event_and_a_slow_one_holds_nobody_up() {
         let hub = Hub::new();
-        let mut slow = hub.subscribe(0);
-        let mut late = {
-            hub.publish(entered(1));
-            hub.subscribe(0)
-        };
+        let mut slow = hub.feed().subscribe(0);
+        hub.publish(entered(1));
+        let mut late = hub.feed().subscribe(0);
         assert_eq!(late.next().await.map(|e| e.seq), Some(1));
         for n in 2..=(KEPT as u64 * 3) {
             hub.publish(entered(n));
@@ -345,12 +393,26 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn readers_come_to_their_end_when_the_device_is_gone() {
+        let hub = Hub::new();
+        let feed = hub.feed();
+        let mut early = feed.subscribe(0);
+        hub.publish(entered(1));
+        drop(hub);
+        let mut late = feed.subscribe(0);
+        for reader in [&mut early, &mut late] {
+            assert_eq!(reader.next().await.map(|e| e.seq), Some(1));
+            assert_eq!(reader.next().await, None);
+        }
+    }
+
     #[test]
     fn the_json_form_is_flat_and_names_the_event() {
         let kind = EventKind::failed(None, Cause::CodeMalformed);
         let event = Event { v: 1, seq: 7, time: "2026-01-01T00:00:00.000Z".to_owned(), kind };
         let json = serde_json::to_value(&event).expect("json");
-        assert_eq!(json["event"], "pairing_failed");
+        assert_eq!(json["event"], event.kind.name());
         assert_eq!(json["session"], serde_json::Value::Null);
         assert_eq!(json["exit"], 3);
         assert_eq!(serde_json::from_value::<Event>(json).expect("event"), event);

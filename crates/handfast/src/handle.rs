@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::engine::command::{Command, Reply};
-use crate::event::{EventStream, Hub};
+use crate::event::{EventStream, Feed};
 use crate::status::{DeviceEntry, SessionEntry, Status};
 use crate::{DEFAULT_TTL, Error};
 
@@ -20,7 +20,7 @@ pub(crate) const INBOX: usize = 64;
 #[derive(Clone)]
 pub struct Handle {
     inbox: mpsc::Sender<Command>,
-    hub: Hub,
+    feed: Feed,
     status: watch::Receiver<Status>,
 }
 
@@ -84,8 +84,8 @@ pub struct RoundTrip {
 }
 
 impl Handle {
-    pub(crate) fn new(inbox: mpsc::Sender<Command>, hub: Hub, status: watch::Receiver<Status>) -> Handle {
-        Handle { inbox, hub, status }
+    pub(crate) fn new(inbox: mpsc::Sender<Command>, feed: Feed, status: watch::Receiver<Status>) -> Handle {
+        Handle { inbox, feed, status }
     }
 
     /// Makes a code and opens a session that waits for the other device.
@@ -167,15 +167,16 @@ impl Handle {
 
     /// How things are now.
     pub fn status(&self) -> Status {
-        Status { seq: self.hub.last_seq(), ..self.status.borrow().clone() }
+        Status { seq: self.feed.last_seq(), ..self.status.borrow().clone() }
     }
 
     /// Every event after number `since` that is still kept, then every new one. Any number of readers may follow.
     pub fn events(&self, since: u64) -> EventStream {
-        self.hub.subscribe(since)
+        self.feed.subscribe(since)
     }
 
-    /// Stops the device: open codes are withdrawn, for at most 3 s, then everything is closed.
+    /// Stops the device: open codes are withdrawn, for at most 2 s, then everything is closed; the store is free for
+    /// another process when this returns.
     pub async fn stop(&self) {
         let (reply, done) = oneshot::channel();
         if self.inbox.send(Command::Stop { reply }).await.is_ok() {

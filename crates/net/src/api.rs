@@ -448,6 +448,9 @@ pub trait Transport: Send {
 
     /// The next event; `None` when there will be no more. Safe to drop before it is ready.
     fn next(&mut self) -> impl Future<Output = Option<NetEvent>> + Send;
+
+    /// Ends it and waits until everything is closed, at most a few seconds. Events that were not taken are lost.
+    fn end(self) -> impl Future<Output = ()> + Send;
 }
 
 /// The address prefix that limits count by: an IPv4 address, or the /56 of an IPv6 address, which is what one

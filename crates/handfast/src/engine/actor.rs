@@ -58,8 +58,8 @@ enum Input {
     Net(NetEvent),
     Stored(Done),
     Timer,
-    /// Every handle is gone, or the network is.
-    End,
+    /// Every handle is gone: nobody can ask for anything any more.
+    Abandoned,
 }
 
 impl Actor {
@@ -67,31 +67,28 @@ impl Actor {
     pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut net: impl Transport) {
         let now = self.now();
         self.links.handle_timeout(now);
-        loop {
-            self.drain();
-            for command in std::mem::take(&mut self.net_commands) {
-                if net.send(command).await.is_err() {
-                    self.finish();
-                    return;
-                }
-            }
-            self.publish_status();
-            if self.has_stopped() {
-                self.finish();
-                return;
-            }
-            let mut input = self.next_input(&mut inbox, &mut net).await;
+        while self.carry_out(&net).await && !self.has_stopped() {
+            let Some(input) = self.next_input(&mut inbox, &mut net).await else { break };
+            self.turn(input);
             for _ in 0..BATCH {
-                if !self.turn(input) {
-                    break;
-                }
                 self.drain();
-                input = match self.ready_input(&mut inbox) {
-                    Some(input) => input,
-                    None => break,
-                };
+                let Some(input) = self.ready_input(&mut inbox) else { break };
+                self.turn(input);
             }
         }
+        self.finish(net).await;
+    }
+
+    /// Hands the network what the machines want from it. False if the network is gone.
+    async fn carry_out(&mut self, net: &impl Transport) -> bool {
+        self.drain();
+        for command in std::mem::take(&mut self.net_commands) {
+            if net.send(command).await.is_err() {
+                return false;
+            }
+        }
+        self.publish_status();
+        true
     }
 
     /// The moment, on both clocks.
@@ -99,7 +96,7 @@ impl Actor {
         Now { time: self.clock.now(), unix: self.clock.unix() }
     }
 
-    async fn next_input(&mut self, inbox: &mut mpsc::Receiver<Command>, net: &mut impl Transport) -> Input {
+    async fn next_input(&mut self, inbox: &mut mpsc::Receiver<Command>, net: &mut impl Transport) -> Option<Input> {
         let deadline = self.deadline();
         let timer = async {
             match deadline {
@@ -109,10 +106,10 @@ impl Actor {
         };
         tokio::select! {
             biased;
-            done = self.worker.done.recv() => done.map_or(Input::End, Input::Stored),
-            () = timer => Input::Timer,
-            command = inbox.recv() => command.map_or(Input::End, Input::Command),
-            event = net.next() => event.map_or(Input::End, Input::Net),
+            done = self.worker.done.recv() => done.map(Input::Stored),
+            () = timer => Some(Input::Timer),
+            command = inbox.recv(), if self.stopping.is_none() => Some(command.map_or(Input::Abandoned, Input::Command)),
+            event = net.next() => event.map(Input::Net),
         }
     }
 
@@ -122,8 +119,8 @@ impl Actor {
         self.worker.done.try_recv().ok().map(Input::Stored).or_else(|| inbox.try_recv().ok().map(Input::Command))
     }
 
-    /// Hands an input to whom it concerns. False if nothing more is to be taken.
-    fn turn(&mut self, input: Input) -> bool {
+    /// Hands an input to whom it concerns.
+    fn turn(&mut self, input: Input) {
         match input {
             Input::Command(command) => self.command(command),
             Input::Net(event) => self.net_event(event),
@@ -133,12 +130,8 @@ impl Actor {
                 self.table.handle_timeout(now);
                 self.links.handle_timeout(now);
             }
-            Input::End => {
-                self.stop(None);
-                return false;
-            }
+            Input::Abandoned => self.stop(None),
         }
-        true
     }
 
     fn deadline(&self) -> Option<Time> {
@@ -343,14 +336,15 @@ impl Actor {
         (jobs == 0 && live == 0) || self.clock.now() >= stopping.until
     }
 
-    fn finish(&mut self) {
+    async fn finish(self, net: impl Transport) {
         let (jobs, streams, conns) = self.wires.load();
         tracing::info!(jobs, streams, conns, "the device stops");
-        if let Some(stopping) = self.stopping.take() {
-            for done in stopping.done {
-                // Whoever asked may have gone away.
-                let _ = done.send(());
-            }
+        net.end().await;
+        let Actor { worker, stopping, .. } = self;
+        worker.close().await;
+        for done in stopping.into_iter().flat_map(|s| s.done) {
+            // Whoever asked may have gone away.
+            let _ = done.send(());
         }
     }
 

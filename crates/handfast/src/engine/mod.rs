@@ -63,6 +63,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
     let links_config = link::Config { tid, identity: loaded.identity, dht, loopback, start: loaded.start };
     let known = loaded.peers.iter().map(crate::store::PeerRow::to_peer).collect();
     let hub = Hub::new();
+    let feed = hub.feed();
     let (status, status_reader) = watch::channel(Status {
         instance,
         name: name.to_string(),
@@ -92,7 +93,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         worker,
         peers: Peers::new(loaded.peers),
         pings: Pings::default(),
-        hub: hub.clone(),
+        hub,
         tid,
         uses_dht: dht,
         loopback,
@@ -102,7 +103,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         stopping: None,
     };
     tokio::spawn(actor.run(commands, net));
-    Ok(Handle::new(inbox, hub, status_reader))
+    Ok(Handle::new(inbox, feed, status_reader))
 }
 
 /// Every interface, both transports and families, at the ports of the last run.

@@ -48,6 +48,7 @@ pub(crate) struct Done {
 pub(crate) struct Worker {
     changes: std_mpsc::SyncSender<(Asker, Change)>,
     pub(crate) done: mpsc::Receiver<Done>,
+    thread: std::thread::JoinHandle<()>,
 }
 
 impl Worker {
@@ -55,7 +56,7 @@ impl Worker {
     pub(crate) fn start(mut store: Store) -> std::io::Result<Worker> {
         let (changes, queue) = std_mpsc::sync_channel::<(Asker, Change)>(QUEUE);
         let (report, done) = mpsc::channel(QUEUE);
-        std::thread::Builder::new().name("store".to_owned()).spawn(move || {
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || {
             while let Ok((asker, change)) = queue.recv() {
                 let result = apply(&mut store, &change);
                 if report.blocking_send(Done { asker, change, result }).is_err() {
@@ -63,12 +64,23 @@ impl Worker {
                 }
             }
         })?;
-        Ok(Worker { changes, done })
+        Ok(Worker { changes, done, thread })
     }
 
     /// Queues a change. False if the queue is full, or the thread is gone: then nothing will be stored.
     pub(crate) fn submit(&self, asker: Asker, change: Change) -> bool {
         self.changes.try_send((asker, change)).is_ok()
+    }
+}
+
+impl Worker {
+    /// Lets the thread finish what is queued and close the store.
+    pub(crate) async fn close(self) {
+        let Worker { changes, mut done, thread } = self;
+        drop(changes);
+        while done.recv().await.is_some() {}
+        // The thread has reported its last change; what is left is closing a file.
+        let _ = tokio::task::spawn_blocking(move || thread.join()).await;
     }
 }
 

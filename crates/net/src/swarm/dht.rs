@@ -240,7 +240,9 @@ impl Dht {
                 self.queries.remove(&query);
                 let closest = if let QueryResult::GetClosestPeers(Ok(found)) = result {
                     found.peers
-                } else if let QueryResult::GetClosestPeers(Err(kad::GetClosestPeersError::Timeout { peers, .. })) = result {
+                } else if let QueryResult::GetClosestPeers(Err(kad::GetClosestPeersError::Timeout { peers, .. })) =
+                    result
+                {
                     peers
                 } else {
                     Vec::new()

@@ -80,14 +80,6 @@ impl Network {
     pub fn tid(&self) -> Tid {
         self.tid
     }
-
-    /// Ends the network and waits until everything is closed, at most a few seconds. Events that were not taken are
-    /// lost.
-    pub async fn end(self) {
-        let Network { commands, mut events, .. } = self;
-        drop(commands);
-        while events.recv().await.is_some() {}
-    }
 }
 
 impl Transport for Network {
@@ -97,6 +89,12 @@ impl Transport for Network {
 
     async fn next(&mut self) -> Option<NetEvent> {
         self.events.recv().await
+    }
+
+    async fn end(self) {
+        let Network { commands, mut events, .. } = self;
+        drop(commands);
+        while events.recv().await.is_some() {}
     }
 }
 

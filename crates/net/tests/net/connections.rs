@@ -2,17 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use handfast_net::{Clock, Command, DialFailure, DisconnectCause, NetEvent, Role, StartError};
+use handfast_net::{Clock, Command, DialFailure, DisconnectCause, NetEvent, Role, StartError, Transport as _};
 use handfast_proto::addr::{Address, Transport};
 use handfast_proto::id::{JobId, Tid};
 
 use crate::link::Link;
 use crate::rogue;
-use crate::support::{Peer, config, quic, tcp};
+use crate::support::{Peer, config, pick, quic, tcp};
 
 async fn failure(peer: &mut Peer, id: JobId) -> DialFailure {
-    peer.until(pick!(NetEvent::DialFailed { id: of, failure } if *of == id => failure.clone()))
-    .await
+    peer.until(pick!(NetEvent::DialFailed { id: of, failure } if *of == id => failure.clone())).await
 }
 
 async fn failed_dial(peer: &mut Peer, tid: Option<Tid>, addresses: Vec<Address>) -> DialFailure {
@@ -22,8 +21,7 @@ async fn failed_dial(peer: &mut Peer, tid: Option<Tid>, addresses: Vec<Address>)
 }
 
 async fn lost(peer: &mut Peer) -> DisconnectCause {
-    peer.until(pick!(NetEvent::Disconnected { cause, .. } => *cause))
-    .await
+    peer.until(pick!(NetEvent::Disconnected { cause, .. } => *cause)).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +64,7 @@ async fn the_transports_own_handshake_timeout_reads_as_such() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a socket");
     let tcp = listener.local_addr().expect("an address");
     let other = handfast_net::tid_of_seed(&handfast_proto::secret::Secret::new([77; 32]));
-    let addresses = vec![
+    let addresses = [
         Address { ip: udp.ip(), port: udp.port(), transport: Transport::Quic },
         Address { ip: tcp.ip(), port: tcp.port(), transport: Transport::Tcp },
     ];
@@ -89,10 +87,7 @@ async fn two_dials_at_once_to_one_peer_are_both_answered_by_one_connection() {
     }
     let mut conns = Vec::new();
     for id in jobs {
-        conns.push(
-            bob.until(pick!(NetEvent::Dialled { id: of, conn } if *of == id => *conn))
-            .await,
-        );
+        conns.push(bob.until(pick!(NetEvent::Dialled { id: of, conn } if *of == id => *conn)).await);
     }
     conns.dedup();
     assert_eq!(conns.len(), 1);
@@ -202,8 +197,6 @@ async fn a_taken_port_is_an_error_or_replaced_as_the_owner_wishes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_interfaces_are_told_at_start() {
     let mut alice = Peer::device(11, vec![]).await;
-    let list = alice
-        .until(pick!(NetEvent::Interfaces(list) => list.clone()))
-        .await;
+    let list = alice.until(pick!(NetEvent::Interfaces(list) => list.clone())).await;
     assert!(list.iter().any(|i| i.address.ip.is_loopback() && i.address.prefix_len == 8), "{list:?}");
 }

@@ -1,6 +1,7 @@
 //! The drivers on loopback; one test for each trap of the network stack that is in use.
 
 mod connections;
+mod dht;
 mod link;
 mod pairing_path;
 mod raw;

@@ -3,7 +3,7 @@
 use handfast_net::{Command, NetEvent, StreamEnd, StreamProtocol};
 use handfast_proto::wire::frames::FrameType;
 
-use crate::support::{Peer, frame, record};
+use crate::support::{Peer, frame, pick, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_devices_meet_over_three_nodes() {
@@ -33,8 +33,6 @@ async fn two_devices_meet_over_three_nodes() {
     alice.write(inbound, vec![frame(FrameType::H2, 3)]).await;
     alice.send(Command::CloseStream { stream: inbound }).await;
     assert_eq!(bob.frame(stream).await, frame(FrameType::H2, 3));
-    let end = bob
-        .until(pick!(NetEvent::StreamClosed { stream: of, end } if *of == stream => *end))
-        .await;
+    let end = bob.until(pick!(NetEvent::StreamClosed { stream: of, end } if *of == stream => *end)).await;
     assert_eq!(end, StreamEnd::Finished);
 }

@@ -12,7 +12,7 @@ use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, identify, kad, multiaddr};
 use tokio::time::timeout;
 
-use crate::support::STEP;
+use crate::support::{STEP, pick};
 
 pub(crate) const KAD: StreamProtocol = StreamProtocol::new("/handfast/kad/1");
 
@@ -40,11 +40,7 @@ pub(crate) async fn swarm(seed: u8) -> (Swarm<Plain>, Multiaddr) {
         .with_swarm_config(|config| config.with_idle_connection_timeout(Duration::from_secs(60)))
         .build();
     swarm.listen_on("/ip4/127.0.0.1/udp/0/quic-v1".parse().expect("an address")).expect("listens");
-    let address = until(&mut swarm, |event| match event {
-        SwarmEvent::NewListenAddr { address, .. } => Some(address.clone()),
-        _ => None,
-    })
-    .await;
+    let address = until(&mut swarm, pick!(SwarmEvent::NewListenAddr { address, .. } => address.clone())).await;
     (swarm, address)
 }
 
@@ -83,10 +79,10 @@ pub(crate) fn bootstrap(peer: &PeerId, address: &Multiaddr) -> Bootstrap {
     let mut ip = None;
     let mut port = None;
     for part in address.iter() {
-        match part {
-            multiaddr::Protocol::Ip4(found) => ip = Some(found.into()),
-            multiaddr::Protocol::Udp(found) => port = Some(found),
-            _ => {}
+        if let multiaddr::Protocol::Ip4(found) = part {
+            ip = Some(found.into());
+        } else if let multiaddr::Protocol::Udp(found) = part {
+            port = Some(found);
         }
     }
     let key = peer.to_bytes();
@@ -96,4 +92,10 @@ pub(crate) fn bootstrap(peer: &PeerId, address: &Multiaddr) -> Bootstrap {
         transport: Transport::Quic,
         tid: Tid(key[6..].try_into().expect("an Ed25519 peer id")),
     }
+}
+
+pub(crate) fn peer_id(node: &Bootstrap) -> PeerId {
+    let text = node.to_string();
+    let (_, id) = text.split_once("/p2p/").expect("an id");
+    id.parse().expect("a peer id")
 }

@@ -7,7 +7,7 @@ use handfast_proto::addr::Transport;
 use handfast_proto::wire::frames::FrameType;
 
 use crate::link::Link;
-use crate::support::{Peer, frame, record};
+use crate::support::{Peer, frame, pick, record};
 
 /// Long against the work on a busy machine, so that a whole round trip more is told from a slow one.
 const ONE_WAY: Duration = Duration::from_millis(100);
@@ -52,7 +52,7 @@ async fn a_pairing_costs_six_round_trips_cold_and_five_warm() {
     let start = Instant::now();
     let id = bob.job();
     bob.send(Command::Put { id, record: record(2, 1, 600) }).await;
-    bob.until(|event| matches!(event, NetEvent::Stored { stored_on: 1, .. }).then_some(())).await;
+    bob.until(pick!(NetEvent::Stored { stored_on: 1, .. } => ())).await;
     assert_eq!(trips(start), 1, "publication: {:?}", start.elapsed());
 
     // QUIC and TLS in one.

@@ -8,11 +8,10 @@ use handfast_proto::id::StreamId;
 use handfast_proto::wire::frames::{Frame, FrameType};
 
 use crate::rogue::{self, Script};
-use crate::support::{Peer, config, frame, quic, tcp};
+use crate::support::{Peer, config, frame, pick, quic, tcp};
 
 async fn end_of(peer: &mut Peer, of: StreamId) -> StreamEnd {
-    peer.until(pick!(NetEvent::StreamClosed { stream, end } if *stream == of => *end))
-    .await
+    peer.until(pick!(NetEvent::StreamClosed { stream, end } if *stream == of => *end)).await
 }
 
 /// A device and another that is connected to it by one stream, on which a frame has gone over.
@@ -42,7 +41,7 @@ async fn a_close_lets_everything_arrive_first_on_both_transports() {
             assert_eq!(alice.frame(inbound).await, expected);
         }
         assert_eq!(end_of(&mut alice, inbound).await, StreamEnd::Finished, "{transport:?}");
-        alice.until(|event| matches!(event, NetEvent::Disconnected { .. }).then_some(())).await;
+        alice.until(pick!(NetEvent::Disconnected { .. } => ())).await;
     }
 }
 
@@ -64,7 +63,7 @@ async fn a_lost_connection_is_told_from_a_closed_stream() {
         assert_eq!(end_of(&mut bob, stream).await, StreamEnd::Lost, "{transport:?}, own end");
         assert_eq!(end_of(&mut alice, inbound).await, StreamEnd::Lost, "{transport:?}");
         // The stream's end was told before the connection's.
-        alice.until(|event| matches!(event, NetEvent::Disconnected { .. }).then_some(())).await;
+        alice.until(pick!(NetEvent::Disconnected { .. } => ())).await;
     }
 }
 
@@ -169,7 +168,7 @@ async fn an_owner_that_does_not_listen_stops_the_peers_and_not_the_commands() {
     }
     let mut frames = 0;
     while frames < 6 * 4 * 200 {
-        alice.until(|event| matches!(event, NetEvent::Frame { .. }).then_some(())).await;
+        alice.until(pick!(NetEvent::Frame { .. } => ())).await;
         frames += 1;
     }
 }
@@ -193,7 +192,7 @@ async fn a_stream_on_a_connection_that_is_gone_fails() {
     let id = bob.job();
     let conn = handfast_proto::id::ConnId(99);
     bob.send(Command::OpenStream { id, conn, protocol: StreamProtocol::Ping }).await;
-    bob.until(|event| matches!(event, NetEvent::StreamFailed { id: of, .. } if *of == id).then_some(())).await;
+    bob.until(pick!(NetEvent::StreamFailed { id: of, .. } if *of == id => ())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,6 +13,21 @@ use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::record::{Record, RecordKeys};
 use tokio::time::timeout;
 
+/// A closure that takes what it is given a value for and leaves the rest.
+macro_rules! pick {
+    ($($pattern:pat $(if $guard:expr)? => $value:expr),+ $(,)?) => {
+        |event| {
+            $(if let $pattern = event
+                $(&& $guard)?
+            {
+                return Some($value);
+            })+
+            None
+        }
+    };
+}
+pub(crate) use pick;
+
 /// No single step on loopback takes longer, even on a busy machine.
 pub(crate) const STEP: Duration = Duration::from_secs(20);
 
@@ -52,9 +67,7 @@ impl Peer {
         let net = handfast_net::start(config, Clock::start()).expect("starts");
         let mut peer = Peer { net, addresses: Vec::new(), next_job: 0, log: Vec::new() };
         while peer.addresses.len() < count {
-            let address = peer
-                .until(pick!(NetEvent::Listening { address } => *address))
-                .await;
+            let address = peer.until(pick!(NetEvent::Listening { address } => *address)).await;
             peer.addresses.push(address);
         }
         peer
@@ -114,11 +127,7 @@ impl Peer {
     }
 
     pub(crate) async fn until_nodes(&mut self, at_least: usize) {
-        self.until(|event| match event {
-            NetEvent::DhtPeers(n) if *n >= at_least => Some(()),
-            _ => None,
-        })
-        .await;
+        self.until(pick!(NetEvent::DhtPeers(n) if *n >= at_least => ())).await;
     }
 
     pub(crate) async fn status(&self) -> NetStatus {
@@ -146,37 +155,21 @@ impl Peer {
     pub(crate) async fn dial(&mut self, tid: Option<Tid>, addresses: Vec<Address>) -> ConnId {
         let id = self.job();
         self.send(Command::Dial { id, tid, addresses }).await;
-        self.until(|event| match event {
-            NetEvent::Dialled { id: of, conn } if *of == id => Some(*conn),
-            NetEvent::DialFailed { id: of, failure } if *of == id => panic!("{failure:?}"),
-            _ => None,
-        })
-        .await
+        self.until(pick!(NetEvent::Dialled { id: of, conn } if *of == id => Ok(*conn), NetEvent::DialFailed { id: of, failure } if *of == id => Err(failure.clone()))).await.expect("connects")
     }
 
     pub(crate) async fn open(&mut self, conn: ConnId, protocol: StreamProtocol) -> StreamId {
         let id = self.job();
         self.send(Command::OpenStream { id, conn, protocol }).await;
-        self.until(|event| match event {
-            NetEvent::StreamOpened { id: of, stream } if *of == id => Some(*stream),
-            NetEvent::StreamFailed { id: of, cause } if *of == id => panic!("{cause:?}"),
-            _ => None,
-        })
-        .await
+        self.until(pick!(NetEvent::StreamOpened { id: of, stream } if *of == id => Ok(*stream), NetEvent::StreamFailed { id: of, cause } if *of == id => Err(*cause))).await.expect("opens")
     }
 
     pub(crate) async fn accept(&mut self) -> (StreamId, ConnId, StreamProtocol) {
-        self.until(pick!(NetEvent::StreamInbound { stream, conn, protocol } => (*stream, *conn, *protocol)))
-        .await
+        self.until(pick!(NetEvent::StreamInbound { stream, conn, protocol } => (*stream, *conn, *protocol))).await
     }
 
     pub(crate) async fn frame(&mut self, on: StreamId) -> Frame {
-        self.until(|event| match event {
-            NetEvent::Frame { stream, frame } if *stream == on => Some(frame.clone()),
-            NetEvent::StreamClosed { stream, end } if *stream == on => panic!("{end:?}"),
-            _ => None,
-        })
-        .await
+        self.until(pick!(NetEvent::Frame { stream, frame } if *stream == on => Ok(frame.clone()), NetEvent::StreamClosed { stream, end } if *stream == on => Err(*end))).await.expect("a frame")
     }
 
     pub(crate) async fn write(&self, stream: StreamId, frames: Vec<Frame>) {
@@ -187,8 +180,7 @@ impl Peer {
         let id = self.job();
         let record = record.clone();
         self.send(Command::Put { id, record }).await;
-        self.until(pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on))
-        .await
+        self.until(pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on)).await
     }
 
     /// Looks a topic up to the end: what was found, and how many nodes answered.
@@ -196,16 +188,16 @@ impl Peer {
         let id = self.job();
         let topic = record.topic();
         self.send(Command::Get { id, topic }).await;
-        let answered = self
-            .until(pick!(NetEvent::GetDone { id: of, answered } if *of == id => *answered))
-            .await;
+        let answered = self.until(pick!(NetEvent::GetDone { id: of, answered } if *of == id => *answered)).await;
         let mut found = Vec::new();
-        self.log.retain(|event| match event {
-            NetEvent::Found { id: of, record } if *of == id => {
+        self.log.retain(|event| {
+            if let NetEvent::Found { id: of, record } = event
+                && *of == id
+            {
                 found.push(record.clone());
-                false
+                return false;
             }
-            _ => true,
+            true
         });
         (found, answered)
     }

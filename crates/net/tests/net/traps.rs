@@ -16,7 +16,7 @@ use libp2p::{Multiaddr, kad};
 
 use crate::link::Link;
 use crate::raw;
-use crate::support::{Peer, config, frame, quic, record};
+use crate::support::{Peer, config, frame, pick, quic, record};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trap_1_an_observed_quic_address_keeps_the_port_that_the_translation_chose() {
@@ -25,9 +25,7 @@ async fn trap_1_an_observed_quic_address_keeps_the_port_that_the_translation_cho
     let mut behind = node.bootstrap();
     behind.port = link.address.port;
     let mut device = Peer::device(11, vec![behind]).await;
-    let (address, by) = device
-        .until(pick!(NetEvent::Observed { address, by } => (*address, *by)))
-        .await;
+    let (address, by) = device.until(pick!(NetEvent::Observed { address, by } => (*address, *by))).await;
     assert_eq!(by, node.tid());
     assert_eq!(address.transport, Transport::Quic);
     assert_ne!(address.port, device.address(Transport::Quic).port);
@@ -36,11 +34,8 @@ async fn trap_1_an_observed_quic_address_keeps_the_port_that_the_translation_cho
     // The stack alone makes the listen port of it.
     let (mut swarm, listen) = raw::swarm(50).await;
     swarm.dial(multiaddr(link.address)).expect("a dial");
-    let candidate = raw::until(&mut swarm, |event| match event {
-        SwarmEvent::NewExternalAddrCandidate { address } => Some(address.clone()),
-        _ => None,
-    })
-    .await;
+    let candidate =
+        raw::until(&mut swarm, pick!(SwarmEvent::NewExternalAddrCandidate { address } => address.clone())).await;
     assert_eq!(candidate, listen, "identify no longer replaces the observed port");
 }
 
@@ -76,28 +71,22 @@ async fn trap_3_three_stores_in_a_network_of_three_are_a_success() {
     let (mut swarm, _) = raw::swarm(50).await;
     let peer = first.bootstrap();
     let kad = &mut swarm.behaviour_mut().kad;
-    kad.add_address(&peer_id(&peer), multiaddr(first.address(Transport::Quic)));
+    kad.add_address(&raw::peer_id(&peer), multiaddr(first.address(Transport::Quic)));
     let value = record(2, 1, 60);
     kad.put_record(
         kad::Record::new(kad::RecordKey::new(&value.topic().0), value.as_bytes().to_vec()),
         kad::Quorum::Majority,
     )
     .expect("stored here");
-    let failed = raw::until(&mut swarm, |event| match event {
-        SwarmEvent::Behaviour(raw::PlainEvent::Kad(kad::Event::OutboundQueryProgressed {
+    let failed = raw::until(
+        &mut swarm,
+        pick!(SwarmEvent::Behaviour(raw::PlainEvent::Kad(kad::Event::OutboundQueryProgressed {
             result: kad::QueryResult::PutRecord(result),
             ..
-        })) => Some(result.is_err()),
-        _ => None,
-    })
+        })) => result.is_err()),
+    )
     .await;
     assert!(failed, "the quorum is no longer counted against 20");
-}
-
-fn peer_id(node: &handfast_net::Bootstrap) -> libp2p::PeerId {
-    let text = node.to_string();
-    let (_, id) = text.split_once("/p2p/").expect("an id");
-    id.parse().expect("a peer id")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,12 +116,7 @@ async fn trap_5_a_record_dies_on_time_and_names_no_publisher() {
     let id = device.job();
     device.send(Command::Put { id, record: record(1, 1, 900) }).await;
     let refused = device
-        .until(|event| match event {
-            NetEvent::PutDone { id: of, stored_on } | NetEvent::Stored { id: of, stored_on } if *of == id => {
-                Some(*stored_on)
-            }
-            _ => None,
-        })
+        .until(pick!(NetEvent::PutDone { id: of, stored_on } | NetEvent::Stored { id: of, stored_on } if *of == id => *stored_on))
         .await;
     assert_eq!(refused, 0);
     let counters = node.status().await.record_counters;
@@ -140,17 +124,17 @@ async fn trap_5_a_record_dies_on_time_and_names_no_publisher() {
     node.log.clear();
 
     let (mut swarm, _) = raw::swarm(50).await;
-    let peer = peer_id(&node.bootstrap());
+    let peer = raw::peer_id(&node.bootstrap());
     let kad = &mut swarm.behaviour_mut().kad;
     kad.add_address(&peer, multiaddr(node.address(Transport::Quic)));
     kad.get_record(kad::RecordKey::new(&record(1, 2, 900).topic().0));
-    let answer = raw::until(&mut swarm, |event| match event {
-        SwarmEvent::Behaviour(raw::PlainEvent::Kad(kad::Event::OutboundQueryProgressed {
+    let answer = raw::until(
+        &mut swarm,
+        pick!(SwarmEvent::Behaviour(raw::PlainEvent::Kad(kad::Event::OutboundQueryProgressed {
             result: kad::QueryResult::GetRecord(Ok(kad::GetRecordOk::FoundRecord(found))),
             ..
-        })) => Some(found.record.clone()),
-        _ => None,
-    })
+        })) => found.record.clone()),
+    )
     .await;
     assert_eq!(answer.publisher, None);
 
@@ -196,9 +180,8 @@ async fn trap_9_nobody_dials_itself() {
     for tid in [Some(device.tid()), None] {
         let id = device.job();
         device.send(Command::Dial { id, tid, addresses: own.clone() }).await;
-        let failure = device
-            .until(pick!(NetEvent::DialFailed { id: of, failure } if *of == id => failure.clone()))
-            .await;
+        let failure =
+            device.until(pick!(NetEvent::DialFailed { id: of, failure } if *of == id => failure.clone())).await;
         assert_eq!(failure, DialFailure::Ourselves);
     }
 }
@@ -223,7 +206,7 @@ async fn trap_11_an_open_stream_outlives_the_idle_timeout_and_an_idle_connection
     // Three idle connections of another device come and go while somebody reads the question.
     for _ in 0..3 {
         let idle = carol.dial(Some(alice.tid()), address.clone()).await;
-        carol.until(|event| matches!(event, NetEvent::Disconnected { conn, .. } if *conn == idle).then_some(())).await;
+        carol.until(pick!(NetEvent::Disconnected { conn, .. } if *conn == idle => ())).await;
     }
     alice.write(question, vec![frame(FrameType::H4, 2)]).await;
     assert_eq!(bob.frame(stream).await, frame(FrameType::H4, 2));
@@ -241,14 +224,12 @@ async fn trap_11_a_held_connection_outlives_the_idle_timeout() {
     let mut carol = start(13).await;
     let kept = bob.dial(Some(alice.tid()), alice.addresses.clone()).await;
     bob.send(Command::Hold { conn: kept, hold: true }).await;
-    let other_end = alice
-        .until(pick!(NetEvent::Connected { conn, .. } => *conn))
-        .await;
+    let other_end = alice.until(pick!(NetEvent::Connected { conn, .. } => *conn)).await;
     // Each end decides for itself: both must want it.
     alice.send(Command::Hold { conn: other_end, hold: true }).await;
     for _ in 0..3 {
         let idle = carol.dial(Some(alice.tid()), alice.addresses.clone()).await;
-        carol.until(|event| matches!(event, NetEvent::Disconnected { conn, .. } if *conn == idle).then_some(())).await;
+        carol.until(pick!(NetEvent::Disconnected { conn, .. } if *conn == idle => ())).await;
     }
     let stream = bob.open(kept, StreamProtocol::Ping).await;
     bob.write(stream, vec![frame(FrameType::Ping, 1)]).await;
@@ -258,7 +239,7 @@ async fn trap_11_a_held_connection_outlives_the_idle_timeout() {
     bob.send(Command::Hold { conn: kept, hold: false }).await;
     bob.send(Command::CloseStream { stream }).await;
     alice.send(Command::ResetStream { stream: inbound }).await;
-    bob.until(|event| matches!(event, NetEvent::Disconnected { conn, .. } if *conn == kept).then_some(())).await;
+    bob.until(pick!(NetEvent::Disconnected { conn, .. } if *conn == kept => ())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

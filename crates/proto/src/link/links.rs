@@ -421,25 +421,25 @@ impl Links {
 
     fn seek(&mut self, id: PairingId, now: Now) {
         let Some(entry) = self.peers.get_mut(&id) else { return };
-        let periods = entry.presence.peer_periods(now.unix, entry.peer.clock_offset);
-        let topics: Vec<_> = periods.iter().map(|p| (*p, entry.presence.peer_topic(*p))).collect();
-        let look_up = self.config.dht && self.queries.take(topics.len());
+        let ask_dht = self.config.dht && entry.seek.asks_dht();
         entry.seek.begin(now.time, &mut self.rng);
+        let periods = entry.presence.peer_periods(now.unix, entry.peer.clock_offset);
+        let topics: Vec<_> =
+            periods.iter().take(entry.seek.breadth()).map(|p| (*p, entry.presence.peer_topic(*p))).collect();
         let remembered = entry.peer.addresses.clone();
-        let target = entry.seek.target().cloned();
-        let mut dials = Vec::new();
-        if let Some((tid, addresses)) = target {
-            dials.push(Job::Dial { tid: Some(tid), addresses });
-        } else if !remembered.is_empty() {
-            dials.push(Job::Dial { tid: None, addresses: remembered });
-        }
-        for dial in dials {
+        let dial = match entry.seek.target() {
+            _ if entry.seek.is_dialling() => None,
+            Some((tid, addresses)) => Some(Job::Dial { tid: Some(*tid), addresses: addresses.clone() }),
+            None if remembered.is_empty() => None,
+            None => Some(Job::Dial { tid: None, addresses: remembered }),
+        };
+        if let Some(dial) = dial {
             let job = self.job(dial, Work::Dial(id));
             if let Some(entry) = self.peers.get_mut(&id) {
                 entry.seek.add_dial(job);
             }
         }
-        if !look_up {
+        if !ask_dht || !self.queries.take(topics.len()) {
             return;
         }
         for (period, topic) in topics {

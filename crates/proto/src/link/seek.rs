@@ -10,8 +10,10 @@ use crate::secret::Rng;
 use crate::time::Time;
 use crate::wire::advert::Advert;
 
-/// How often somebody who waits makes the search start again.
-const WANTED_EVERY: Duration = Duration::from_secs(3);
+/// First pause while somebody waits: a peer that has just started is in the DHT a few round trips later.
+const WANTED_MIN: Duration = Duration::from_millis(500);
+/// Longest pause while somebody waits.
+const WANTED_MAX: Duration = Duration::from_secs(3);
 
 /// One search. It decides when and where to try; the links hand out the jobs.
 #[derive(Default)]
@@ -47,14 +49,24 @@ impl Seek {
 
     /// A round begins: the next one follows after a pause that grows, with 25 % of jitter either way.
     pub(super) fn begin(&mut self, now: Time, rng: &mut Rng) {
-        self.rounds = self.rounds.saturating_add(1);
-        let growing = limits::SEEK_MIN * 2u32.saturating_pow(self.rounds.min(16));
-        let mut pause = growing.min(limits::SEEK_MAX);
-        if self.wanted_until.is_some_and(|until| now < until) {
-            pause = pause.min(WANTED_EVERY);
-        }
+        let (first, longest) = match self.wanted_until {
+            Some(until) if now < until => (WANTED_MIN, WANTED_MAX),
+            Some(_) | None => (limits::SEEK_MIN, limits::SEEK_MAX),
+        };
+        let pause = (first * 2u32.saturating_pow(self.rounds.min(16))).min(longest);
         let jitter = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
         self.next = Some(now + pause.mul_f64(0.75) + Duration::from_millis(rng.below(jitter)));
+        self.rounds = self.rounds.saturating_add(1);
+    }
+
+    /// How many of the periods to ask about in the round that has begun: the likeliest first, all of them later.
+    pub(super) fn breadth(&self) -> usize {
+        if self.rounds <= 1 { 1 } else { usize::MAX }
+    }
+
+    /// Whether a dial is under way; another one would only repeat it.
+    pub(super) fn is_dialling(&self) -> bool {
+        !self.dials.is_empty()
     }
 
     pub(super) fn next(&self) -> Option<Time> {
@@ -101,9 +113,15 @@ impl Seek {
         self.target.as_ref()
     }
 
-    /// Sets a target that is known otherwise: the other side of a handshake that broke.
+    /// Sets a target that is known otherwise: the other side of a handshake. It is tried alone first.
     pub(super) fn set_target(&mut self, tid: Tid, addresses: Vec<Address>) {
         self.target = Some((tid, addresses));
+        self.rounds = 0;
+    }
+
+    /// Whether the next round should ask the DHT as well: not when the peer was there a moment ago.
+    pub(super) fn asks_dht(&self) -> bool {
+        self.target.is_none() || self.rounds > 0
     }
 
     /// Nobody answers at the target: the next round tries the remembered addresses, and the next record is new again.
@@ -124,6 +142,6 @@ impl Seek {
     }
 
     fn is_running(&self) -> bool {
-        !self.look_ups.is_empty() || !self.dials.is_empty()
+        !self.look_ups.is_empty()
     }
 }
