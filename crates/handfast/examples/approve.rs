@@ -43,22 +43,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn person(device: &Handle, seq: u64, agrees: bool) -> Result<String, Box<dyn Error>> {
     let mut events = device.events(seq);
     while let Some(event) = events.next().await {
-        match &event.kind {
-            EventKind::ApprovalNeeded { session, device: peer, path, warning, .. } => {
-                let mut out = std::io::stdout();
-                writeln!(
-                    out,
-                    "Allow {} ({}) over {path}? {}",
-                    peer.name,
-                    peer.fingerprint,
-                    if agrees { "yes" } else { "no" }
-                )?;
-                let allow = agrees && warning.is_none();
-                device.answer(Some(session.clone()), allow).await?;
-            }
-            EventKind::Paired { device: peer, .. } => return Ok(format!("paired with {}", peer.name)),
-            EventKind::PairingFailed { cause, .. } => return Ok(format!("not paired: {cause}")),
-            _ => {}
+        if let EventKind::ApprovalNeeded { session, device: peer, path, warning, .. } = &event.kind {
+            let answer = if agrees { "yes" } else { "no" };
+            writeln!(std::io::stdout(), "Allow {} ({}) over {path}? {answer}", peer.name, peer.fingerprint)?;
+            device.answer(Some(session.clone()), agrees && warning.is_none()).await?;
+        }
+        if let EventKind::Paired { device: peer, .. } = &event.kind {
+            return Ok(format!("paired with {}", peer.name));
+        }
+        if let EventKind::PairingFailed { cause, .. } = &event.kind {
+            return Ok(format!("not paired: {cause}"));
         }
     }
     Err("the device stopped".into())

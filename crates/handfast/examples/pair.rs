@@ -52,15 +52,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
 async fn outcome(device: &Handle, seq: u64) -> Result<String, Box<dyn Error>> {
     let mut events = device.events(seq);
     while let Some(event) = events.next().await {
-        match &event.kind {
-            EventKind::Paired { device, path, elapsed_ms, .. } => {
-                return Ok(format!(
-                    "paired with {} ({}) over {path} in {elapsed_ms} ms",
-                    device.name, device.fingerprint
-                ));
-            }
-            EventKind::PairingFailed { text, hint, .. } => return Err(format!("{text}; {hint}").into()),
-            _ => {}
+        if let EventKind::Paired { device, path, elapsed_ms, .. } = &event.kind {
+            return Ok(format!("paired with {} ({}) over {path} in {elapsed_ms} ms", device.name, device.fingerprint));
+        }
+        if let EventKind::PairingFailed { text, hint, .. } = &event.kind {
+            return Err(format!("{text}; {hint}").into());
         }
     }
     Err("the device stopped".into())

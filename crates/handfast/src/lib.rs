@@ -12,14 +12,13 @@
 //! println!("Read these words aloud: {}", code.words.join(" "));
 //! let mut events = device.events(code.seq);
 //! while let Some(event) = events.next().await {
-//!     match &event.kind {
-//!         handfast::EventKind::ApprovalNeeded { device: peer, .. } => {
-//!             // Show a person the name and the fingerprint, and let them decide.
-//!             println!("Allow {} ({})?", peer.name, peer.fingerprint);
-//!             device.answer(None, true).await?;
-//!         }
-//!         kind if kind.is_terminal() => break,
-//!         _ => {}
+//!     if let handfast::EventKind::ApprovalNeeded { device: peer, .. } = &event.kind {
+//!         // Show a person the name and the fingerprint, and let them decide.
+//!         println!("Allow {} ({})?", peer.name, peer.fingerprint);
+//!         device.answer(None, true).await?;
+//!     }
+//!     if event.kind.is_terminal() {
+//!         break;
 //!     }
 //! }
 //! device.stop().await;

@@ -22,7 +22,8 @@ pub struct Config {
     /// Whether a named port that is taken is replaced by one the system chooses. Devices want that (they remember a
     /// port and can live without it), nodes do not (others know the port).
     pub fallback_to_any_port: bool,
-    /// Nodes of the DHT that are known beforehand; at most [`MAX_BOOTSTRAP`] are used.
+    /// Nodes of the DHT that are known beforehand, each at one place or several; at most [`MAX_BOOTSTRAP`] nodes are
+    /// used.
     pub bootstrap: Vec<Bootstrap>,
     /// What we are in the DHT.
     pub role: Role,
@@ -201,7 +202,7 @@ pub enum NetEvent {
         /// The address.
         address: Address,
     },
-    /// The addresses of this machine, at start and after each change of the listen addresses.
+    /// The addresses of this machine, at start and when they have changed along with the listen addresses.
     Interfaces(Vec<Interface>),
     /// A peer that we dialled sees us at this address: raw, as it is after every address translation on the way.
     Observed {

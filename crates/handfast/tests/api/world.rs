@@ -69,8 +69,6 @@ pub(crate) async fn event(events: &mut EventStream, wanted: impl Fn(&EventKind) 
 /// How a session ends: `paired`, or the cause.
 pub(crate) async fn outcome(device: &Handle, session: &str) -> String {
     let ends = |kind: &EventKind| kind.is_terminal() && kind.session() == Some(session);
-    match &event(&mut device.events(0), ends).await.kind {
-        EventKind::PairingFailed { cause, .. } => cause.clone(),
-        _ => "paired".to_owned(),
-    }
+    let last = event(&mut device.events(0), ends).await;
+    if let EventKind::PairingFailed { cause, .. } = &last.kind { cause.clone() } else { "paired".to_owned() }
 }

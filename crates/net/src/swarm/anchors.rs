@@ -1,7 +1,7 @@
 //! The nodes of the DHT we stay connected to, so that a lookup or publication starts without a handshake.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use handfast_proto::addr::{Address, classify};
@@ -11,12 +11,16 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::resolve::Resolved;
 use super::{ids, kademlia};
 use crate::api::MAX_BOOTSTRAP;
 use crate::bootstrap::{Bootstrap, Family, Host};
 
 /// Nodes to stay connected to: two may vanish at once.
 const ANCHORS: usize = 3;
+
+/// Places at which one node may be configured: two transports, by address and by name, on two families.
+const MAX_PLACES: usize = 8;
 
 /// Addresses of a name that are used.
 const MAX_RESOLVED: usize = 4;
@@ -49,16 +53,18 @@ impl Backoff {
 enum SeedState {
     /// To be called at the time of the back-off.
     Idle,
-    /// Its name is being resolved.
-    Resolving,
+    /// So many of its names are still being resolved.
+    Resolving(usize),
     /// It is being called.
     Dialling(ConnectionId),
     Connected,
 }
 
+/// A bootstrap node with all the places at which it was configured.
 struct Seed {
-    node: Bootstrap,
     peer: PeerId,
+    places: Vec<Bootstrap>,
+    /// The literal addresses, and those that the names led to last.
     addresses: Vec<Address>,
     state: SeedState,
     backoff: Backoff,
@@ -67,6 +73,7 @@ struct Seed {
 /// A name to look up, answered by [`Anchors::resolved`].
 pub(crate) struct Resolve {
     pub(crate) seed: usize,
+    pub(crate) place: usize,
     pub(crate) name: String,
     pub(crate) port: u16,
 }
@@ -91,22 +98,26 @@ pub(crate) struct Anchors {
 
 impl Anchors {
     pub(crate) fn new(bootstrap: Vec<Bootstrap>, own: &PeerId, now: Instant) -> Anchors {
-        let seeds = bootstrap
-            .into_iter()
-            .map(|node| Seed {
-                peer: ids::peer_of(&node.tid),
-                addresses: match node.host {
-                    Host::Ip(ip) => vec![Address { ip, port: node.port, transport: node.transport }],
-                    Host::Name { .. } => Vec::new(),
-                },
-                node,
-                state: SeedState::Idle,
-                backoff: Backoff::new(now),
-            })
-            // A node may stand in its own list, when all nodes share one.
-            .filter(|seed| seed.peer != *own)
-            .take(MAX_BOOTSTRAP)
-            .collect();
+        let mut seeds: Vec<Seed> = Vec::new();
+        // A node may stand in its own list, when all nodes share one.
+        for place in bootstrap.into_iter().filter(|place| ids::peer_of(&place.tid) != *own) {
+            let peer = ids::peer_of(&place.tid);
+            let literal = literal(&place);
+            match seeds.iter().position(|seed| seed.peer == peer) {
+                Some(known) if seeds[known].places.len() < MAX_PLACES => {
+                    seeds[known].addresses.extend(literal);
+                    seeds[known].places.push(place);
+                }
+                None if seeds.len() < MAX_BOOTSTRAP => seeds.push(Seed {
+                    peer,
+                    addresses: literal.into_iter().collect(),
+                    places: vec![place],
+                    state: SeedState::Idle,
+                    backoff: Backoff::new(now),
+                }),
+                Some(_) | None => {}
+            }
+        }
         Anchors { seeds, nodes: BTreeMap::new(), held: BTreeMap::new(), explore: Backoff::new(now + FIRST_RETRY) }
     }
 
@@ -125,6 +136,11 @@ impl Anchors {
     /// How many nodes of the DHT we are connected to.
     pub(crate) fn count(&self) -> usize {
         self.nodes.len()
+    }
+
+    /// Whether there is or was anybody to call.
+    pub(crate) fn knows_nobody(&self) -> bool {
+        self.seeds.is_empty() && self.nodes.is_empty()
     }
 
     /// Whether a peer is a configured bootstrap node.
@@ -148,39 +164,42 @@ impl Anchors {
                 continue;
             }
             wanted -= 1;
-            match &seed.node.host {
-                Host::Ip(_) => actions.push(Action::Dial(call(seed))),
-                Host::Name { name, .. } => {
-                    seed.state = SeedState::Resolving;
-                    actions.push(Action::Resolve(Resolve { seed: index, name: name.clone(), port: seed.node.port }));
-                }
+            let names = names_of(seed);
+            if names.is_empty() {
+                actions.push(Action::Dial(call(seed)));
+                continue;
+            }
+            seed.state = SeedState::Resolving(names.len());
+            for (place, name, port) in names {
+                actions.push(Action::Resolve(Resolve { seed: index, place, name, port }));
             }
         }
         actions
     }
 
-    /// A name was looked up; `found` is empty when that failed.
+    /// A name was looked up; the answer is empty when that failed. Gives the call to make once all names of the node
+    /// are answered.
     pub(crate) fn resolved(
         &mut self,
-        index: usize,
-        found: &[SocketAddr],
+        answer: &Resolved,
         now: Instant,
         rng: &mut Rng,
         kad: &mut kademlia::Behaviour,
     ) -> Option<DialOpts> {
-        let seed = self.seeds.get_mut(index)?;
-        let family = match &seed.node.host {
+        let seed = self.seeds.get_mut(answer.seed)?;
+        let place = seed.places.get(answer.place)?;
+        let family = match &place.host {
             Host::Name { family, .. } => *family,
             Host::Ip(_) => Family::Any,
         };
-        seed.addresses = found
-            .iter()
-            .map(SocketAddr::ip)
-            .filter(|ip| family.admits(*ip))
-            .take(MAX_RESOLVED)
-            .map(|ip: IpAddr| Address { ip, port: seed.node.port, transport: seed.node.transport })
-            .collect();
-        if !matches!(seed.state, SeedState::Resolving) {
+        let (port, transport) = (place.port, place.transport);
+        let found = answer.addresses.iter().map(SocketAddr::ip).filter(|ip| family.admits(*ip)).take(MAX_RESOLVED);
+        seed.addresses.extend(found.map(|ip| Address { ip, port, transport }));
+        let SeedState::Resolving(left) = seed.state else {
+            return None;
+        };
+        if left > 1 {
+            seed.state = SeedState::Resolving(left - 1);
             return None;
         }
         seed.state = SeedState::Idle;
@@ -249,7 +268,7 @@ impl Anchors {
     /// How many more nodes to call, those aside that are being called.
     fn wanted(&self) -> usize {
         let calling =
-            self.seeds.iter().filter(|s| matches!(s.state, SeedState::Dialling(_) | SeedState::Resolving)).count();
+            self.seeds.iter().filter(|s| matches!(s.state, SeedState::Dialling(_) | SeedState::Resolving(_))).count();
         ANCHORS.saturating_sub(self.nodes.len() + calling)
     }
 
@@ -275,6 +294,25 @@ impl Anchors {
     }
 }
 
+fn literal(place: &Bootstrap) -> Option<Address> {
+    match place.host {
+        Host::Ip(ip) => Some(Address { ip, port: place.port, transport: place.transport }),
+        Host::Name { .. } => None,
+    }
+}
+
+/// The names of a seed to look up, each with its place and port. What they led to before is forgotten: names move.
+fn names_of(seed: &mut Seed) -> Vec<(usize, String, u16)> {
+    seed.addresses = seed.places.iter().filter_map(literal).collect();
+    let mut names = Vec::new();
+    for (index, place) in seed.places.iter().enumerate() {
+        if let Host::Name { name, .. } = &place.host {
+            names.push((index, name.clone(), place.port));
+        }
+    }
+    names
+}
+
 fn multiaddrs(seed: &Seed) -> Vec<Multiaddr> {
     seed.addresses.iter().map(ids::multiaddr_of).collect()
 }
@@ -295,6 +333,8 @@ fn enter(seed: &Seed, kad: &mut kademlia::Behaviour) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::IpAddr;
+
     use handfast_proto::addr::Transport;
     use handfast_proto::id::Tid;
     use handfast_proto::secret::Secret;
@@ -337,7 +377,7 @@ mod tests {
                 .iter()
                 .filter_map(|s| match s.state {
                     SeedState::Dialling(id) => Some(id),
-                    SeedState::Idle | SeedState::Resolving | SeedState::Connected => None,
+                    SeedState::Idle | SeedState::Resolving(_) | SeedState::Connected => None,
                 })
                 .collect();
             for attempt in attempts {

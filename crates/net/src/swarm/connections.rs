@@ -11,7 +11,6 @@ use super::dials::Over;
 use super::driver::Driver;
 use super::ids;
 use crate::api::{DisconnectCause, NetEvent, Role, StreamFailure};
-use crate::interfaces;
 
 impl Driver {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<Event>) {
@@ -109,7 +108,7 @@ impl Driver {
         if !self.listening.contains(&address) {
             self.listening.push(address);
             self.out.push(NetEvent::Listening { address });
-            self.out.push(NetEvent::Interfaces(interfaces::list()));
+            self.tell_interfaces();
             let named = self.named.iter().any(|a| a.ip == address.ip && a.transport == address.transport);
             if matches!(self.role, Role::Node { .. }) && (named || classify(address.ip) == Class::Public) {
                 self.announce(address);
@@ -124,7 +123,7 @@ impl Driver {
         if self.listening.contains(&address) {
             self.listening.retain(|known| *known != address);
             self.out.push(NetEvent::ListenerGone { address });
-            self.out.push(NetEvent::Interfaces(interfaces::list()));
+            self.tell_interfaces();
             if self.announced.contains(&address) && !self.is_external(&address) {
                 self.announced.retain(|known| *known != address);
                 self.swarm.remove_external_address(&ids::multiaddr_of(&address));

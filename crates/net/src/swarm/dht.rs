@@ -313,6 +313,24 @@ impl Dht {
         });
     }
 
+    /// Ends the jobs that wait for a first node, because there is nobody to wait for.
+    pub(crate) fn end_waiting(&mut self, out: &mut Outbox) {
+        self.gets.retain(|id, get| {
+            let waits = get.lookup == Lookup::Waiting;
+            if waits {
+                out.push(NetEvent::GetDone { id: *id, answered: 0 });
+            }
+            !waits
+        });
+        self.puts.retain(|id, put| {
+            let waits = put.lookup == Lookup::Waiting;
+            if waits {
+                out.push(NetEvent::PutDone { id: *id, stored_on: put.stored_on() });
+            }
+            !waits
+        });
+    }
+
     /// Ends the publications for which nothing is left to do.
     pub(crate) fn end_finished(&mut self, any_connected: bool, out: &mut Outbox) {
         let over: Vec<JobId> =

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use handfast_proto::addr::{Address, Class, classify};
+use handfast_proto::addr::{Address, Class, Transport, classify};
 use handfast_proto::id::{ConnId, Tid};
 use handfast_proto::secret::Rng;
 use libp2p::PeerId;
@@ -21,7 +21,7 @@ use super::open_streams::OpenStreams;
 use super::outbox::Outbox;
 use super::resolve::{self, Resolved};
 use super::stream_io::{FromStream, What};
-use crate::api::{Command, DisconnectCause, NetEvent, Role, Timing};
+use crate::api::{Command, DisconnectCause, Interface, NetEvent, Role, Timing};
 use crate::interfaces;
 
 /// How often Kademlia is asked whether a request has timed out, while queries run: it sets no timer of its own.
@@ -32,6 +32,10 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 /// Time for streams and connections to be closed properly at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Time for the ports to be free after that, and between two looks.
+const PORT_RELEASE: Duration = Duration::from_millis(500);
+const PORT_POLL: Duration = Duration::from_millis(5);
 
 /// Everything the task owns.
 pub(super) struct Driver {
@@ -57,6 +61,7 @@ pub(super) struct Driver {
     /// Connections that are gone while their streams still hand over what came.
     pub(super) departing: BTreeMap<ConnId, (Tid, DisconnectCause)>,
     pub(super) told_dht_peers: usize,
+    pub(super) told_interfaces: Option<Vec<Interface>>,
     pub(super) next_sweep: Instant,
     pub(super) counters: Counters,
 }
@@ -102,7 +107,7 @@ impl Driver {
     }
 
     fn start(&mut self) {
-        self.out.push(NetEvent::Interfaces(interfaces::list()));
+        self.tell_interfaces();
         if let Role::Node { external } = &self.role {
             for address in external.clone() {
                 self.announce(address);
@@ -119,6 +124,15 @@ impl Driver {
         self.named.iter().chain(&self.announced).map(|address| classify(address.ip)).collect()
     }
 
+    /// Tells the interfaces if they are not those told last.
+    pub(super) fn tell_interfaces(&mut self) {
+        let list = interfaces::list();
+        if self.told_interfaces.as_ref() != Some(&list) {
+            self.told_interfaces = Some(list.clone());
+            self.out.push(NetEvent::Interfaces(list));
+        }
+    }
+
     fn next_wake(&self) -> Instant {
         let query = (self.dht.len() > 0).then(|| Instant::now() + QUERY_TICK);
         [self.dials.next_deadline(), self.anchors.next_due(), query]
@@ -130,7 +144,7 @@ impl Driver {
     fn on_resolved(&mut self, answer: &Resolved) {
         let now = Instant::now();
         let kad = &mut self.swarm.behaviour_mut().kademlia;
-        let call = self.anchors.resolved(answer.seed, &answer.addresses, now, &mut self.rng, kad);
+        let call = self.anchors.resolved(answer, now, &mut self.rng, kad);
         self.dht.begin(kad);
         if let Some(opts) = call {
             self.call_node(opts);
@@ -175,12 +189,16 @@ impl Driver {
             self.told_dht_peers = connected;
             self.out.push(NetEvent::DhtPeers(connected));
         }
+        if self.anchors.knows_nobody() {
+            self.dht.end_waiting(&mut self.out);
+        }
         self.dht.end_finished(connected > 0, &mut self.out);
         let pace = self.dht.pace(connected > 0);
         self.swarm.behaviour_mut().kademlia.set_pace(pace);
     }
 
-    /// Lets closing streams leave, then closes every connection, so that peers notice at once.
+    /// Lets closing streams leave, then closes every connection, so that peers notice at once, and waits until the
+    /// ports are free.
     async fn farewell(mut self) {
         self.out.flush();
         self.streams.reset_all();
@@ -207,5 +225,16 @@ impl Driver {
         };
         // What has not left by then stays behind.
         let _ = timeout(FAREWELL, leave).await;
+        drop(self.swarm);
+        for address in self.listening.iter().filter(|address| address.transport == Transport::Quic) {
+            let _ = timeout(PORT_RELEASE, released(*address)).await;
+        }
+    }
+}
+
+/// Waits until a UDP port is free: QUIC keeps its socket until the last closed connection is forgotten.
+async fn released(address: Address) {
+    while std::net::UdpSocket::bind((address.ip, address.port)).is_err() {
+        tokio::time::sleep(PORT_POLL).await;
     }
 }

@@ -143,6 +143,7 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
         announced: Vec::new(),
         departing: BTreeMap::<_, (Tid, DisconnectCause)>::new(),
         told_dht_peers: 0,
+        told_interfaces: None,
         next_sweep: now,
         counters: driver::Counters::default(),
     };
@@ -232,7 +233,7 @@ fn listen_on(
 ) -> Result<(), StartError> {
     let mut try_port = |port| {
         let multiaddr = ids::multiaddr_of(&Address { port, ..address });
-        swarm.listen_on(multiaddr).map(drop).map_err(|error| error.to_string())
+        swarm.listen_on(multiaddr).map(drop).map_err(|error| innermost(&error))
     };
     let first = free.map_err(|error| error.to_string()).and_then(|()| try_port(address.port));
     match first {
@@ -240,4 +241,18 @@ fn listen_on(
         other => other,
     }
     .map_err(|reason| StartError::Listen { address, reason })
+}
+
+/// What the system says: the wrappers around it have no text of their own.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        let inner = e.to_string();
+        if !inner.is_empty() {
+            text = inner;
+        }
+        cause = e.source();
+    }
+    text
 }

@@ -17,6 +17,7 @@ const MAX_ANSWERS: usize = 16;
 /// The answer to a lookup; empty when there is none.
 pub(crate) struct Resolved {
     pub(crate) seed: usize,
+    pub(crate) place: usize,
     pub(crate) addresses: Vec<SocketAddr>,
 }
 
@@ -29,6 +30,6 @@ pub(crate) fn spawn(request: Resolve, answers: mpsc::Sender<Resolved>) {
             Ok(Err(_)) | Err(_) => Vec::new(),
         };
         // Fails only when the network has ended meanwhile.
-        let _ = answers.send(Resolved { seed: request.seed, addresses }).await;
+        let _ = answers.send(Resolved { seed: request.seed, place: request.place, addresses }).await;
     });
 }

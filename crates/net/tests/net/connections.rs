@@ -183,7 +183,10 @@ async fn a_taken_port_is_an_error_or_replaced_as_the_owner_wishes() {
     for transport in [Transport::Quic, Transport::Tcp] {
         let taken = alice.address(transport);
         match handfast_net::start(config(12, Role::Device, vec![taken], vec![]), Clock::start()) {
-            Err(StartError::Listen { address, .. }) => assert_eq!(address, taken),
+            Err(StartError::Listen { address, reason }) => {
+                assert_eq!(address, taken);
+                assert!(reason.contains("in use"), "{reason:?}");
+            }
             Err(other) => panic!("{other}"),
             Ok(_) => panic!("{taken} was free"),
         }

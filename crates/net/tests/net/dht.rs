@@ -105,12 +105,18 @@ async fn with_the_dht_gone_a_lookup_ends_with_nobody_having_answered() {
     node.net.end().await;
     let mut device = Peer::device(11, vec![gone]).await;
     let start = Instant::now();
+    let put = device.job();
+    device.send(Command::Put { id: put, record: record(1, 1, 60) }).await;
     assert_eq!(device.get(&record(1, 1, 60)).await, (vec![], 0));
-    assert_eq!(device.put(&record(1, 1, 60)).await, 0);
-    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    let stored_on = device.until(pick!(NetEvent::PutDone { id, stored_on } if *id == put => *stored_on)).await;
+    assert_eq!(stored_on, 0);
+    assert!(start.elapsed() < Duration::from_secs(12), "{:?}", start.elapsed());
 
     let mut alone = Peer::device(12, vec![]).await;
+    let start = Instant::now();
     assert_eq!(alone.get(&record(1, 1, 60)).await, (vec![], 0));
+    assert_eq!(alone.put(&record(1, 1, 60)).await, 0);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -77,7 +77,8 @@ impl QrText {
 
     /// The text: 94 to 120 characters of the QR alphanumeric set.
     pub fn to_text(&self) -> String {
-        let mut bytes = vec![VERSION << 4 | u8::from(self.in_dht) * FLAG_DHT | u8::from(self.on_lan) * FLAG_LAN];
+        let flags = (u8::from(self.in_dht) * FLAG_DHT) | (u8::from(self.on_lan) * FLAG_LAN);
+        let mut bytes = vec![(VERSION << 4) | flags];
         bytes.extend_from_slice(self.code.entropy().expose());
         bytes.extend_from_slice(&self.tid.0);
         bytes.extend_from_slice(&self.port.to_be_bytes());

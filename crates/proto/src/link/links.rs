@@ -617,8 +617,9 @@ impl Links {
     fn handle_r1(&mut self, stream: StreamId, tid: Tid, frame: &Frame, now: Now) -> Option<HelloStep> {
         let Ok(r1) = ReceivedR1::parse(frame, tid, self.config.tid) else { return self.refuse(stream, now) };
         // Every pairing and tombstone is tried, so that the time tells nothing about which one fits.
-        let known = self.peers.values().filter(|e| r1.is_from(e.bond.tag_key())).last();
-        let ended = self.tombstones.iter().filter(|t| r1.is_from(&t.tag)).last();
+        let known =
+            self.peers.values().fold(None, |found, e| if r1.is_from(e.bond.tag_key()) { Some(e) } else { found });
+        let ended = self.tombstones.iter().fold(None, |found, t| if r1.is_from(&t.tag) { Some(t) } else { found });
         if let Some(tombstone) = ended {
             let id = tombstone.pairing_id;
             let r2 = r1.revoke(tombstone, &self.config.identity);

@@ -71,13 +71,13 @@ struct Attempt {
 /// What the joiner being served has reached.
 enum Step {
     /// H2 is sent.
-    AwaitH3 { hs: SentH2, until: Time },
+    AwaitH3 { hs: Box<SentH2>, until: Time },
     /// H3 was right; the question waits for its turn or for the answer.
     Question { hs: Box<ReceivedH3>, h3: Frame, asked: bool, until: Time },
     /// Allowed; the pending pairing is on its way to the disk.
-    StoringPending { job: JobId, hs: SentH4, h3: Frame, h4: Frame, pairing_id: PairingId },
+    StoringPending { job: JobId, hs: Box<SentH4>, h3: Frame, h4: Frame, pairing_id: PairingId },
     /// H4 is sent; the joiner's person is asked.
-    AwaitH5 { hs: SentH4, pairing_id: PairingId, until: Time },
+    AwaitH5 { hs: Box<SentH4>, pairing_id: PairingId, until: Time },
     /// The joiner has stored; our pairing is on its way to the disk.
     StoringPaired { job: JobId, hs: Box<ReceivedH5>, h5: Frame, pairing_id: PairingId },
 }
@@ -372,7 +372,7 @@ impl Initiator {
             device: None,
             answered: None,
         };
-        let step = Step::AwaitH3 { hs, until: cx.now.time + limits::HANDSHAKE_STEP };
+        let step = Step::AwaitH3 { hs: Box::new(hs), until: cx.now.time + limits::HANDSHAKE_STEP };
         self.phase = Phase::Serving(Box::new(attempt), step);
     }
 
@@ -428,7 +428,7 @@ impl Initiator {
                 let pairing_id = agreement.pairing_id;
                 let pending = pending(agreement, &attempt.from);
                 let job = cx.job(Job::Store(StoreChange::Pending(Box::new(pending))));
-                Step::StoringPending { job, hs, h3, h4, pairing_id }
+                Step::StoringPending { job, hs: Box::new(hs), h3, h4, pairing_id }
             }
             step @ (Step::AwaitH3 { .. }
             | Step::StoringPending { .. }
@@ -468,7 +468,11 @@ impl Initiator {
                 attempt.answered = Some((h5, h6));
                 return self.paired(*attempt, pairing_id, cx);
             }
-            step => step,
+            step @ (Step::AwaitH3 { .. }
+            | Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH5 { .. }
+            | Step::StoringPaired { .. }) => step,
         };
         self.phase = Phase::Serving(attempt, step);
     }

@@ -313,7 +313,20 @@ impl Table {
         let taken = match frame.kind() {
             FrameType::P1 => self.admit(stream, from, frame, now),
             FrameType::Resume => frame.fixed::<32>().is_ok_and(|token| self.resume(stream, from, &token, now)),
-            _ => false,
+            FrameType::P2
+            | FrameType::H1
+            | FrameType::H2
+            | FrameType::S3
+            | FrameType::H3
+            | FrameType::H4
+            | FrameType::H5
+            | FrameType::H6
+            | FrameType::R1
+            | FrameType::R2
+            | FrameType::R3
+            | FrameType::R4
+            | FrameType::Ping
+            | FrameType::Pong => false,
         };
         if !taken {
             // Silently: whoever has no code learns nothing.

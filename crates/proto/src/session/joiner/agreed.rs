@@ -36,13 +36,13 @@ enum Redial {
 /// What the handshake has reached.
 pub(super) enum Step {
     /// H3 is sent; the initiator's person is asked.
-    AwaitH4 { hs: SentH3, until: Time },
+    AwaitH4 { hs: Box<SentH3>, until: Time },
     /// H4 was right; our person's question waits for its turn or for the answer.
     Question { hs: Box<ReceivedH4>, asked: bool, until: Time },
     /// Allowed; the pending pairing is on its way to the disk.
     StoringPending { job: JobId, hs: Box<ReceivedH4> },
     /// H5 is sent.
-    AwaitH6 { hs: SentH5, pairing_id: PairingId, until: Time },
+    AwaitH6 { hs: Box<SentH5>, pairing_id: PairingId, until: Time },
     /// The handshake is gone, the pending pairing is not: the links try a hello.
     Reaching { pairing_id: PairingId, until: Time },
     /// H6 came; our pairing is on its way to the disk.

@@ -311,7 +311,7 @@ impl Joiner {
         let info = cx.own_info();
         let (hs, h3) = proved.send(&cx.config.identity, &info, cx.rng);
         cx.send(stream, vec![h3.clone()]);
-        let step = Step::AwaitH4 { hs, until: cx.now.time + limits::PEER_ANSWER };
+        let step = Step::AwaitH4 { hs: Box::new(hs), until: cx.now.time + limits::PEER_ANSWER };
         self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, h3)), step);
     }
 
@@ -400,10 +400,15 @@ impl Joiner {
                 if let Some(stream) = agreed.stream() {
                     cx.send(stream, vec![h5]);
                 }
-                Step::AwaitH6 { hs, pairing_id, until: cx.now.time + limits::CONFIRMATION }
+                Step::AwaitH6 { hs: Box::new(hs), pairing_id, until: cx.now.time + limits::CONFIRMATION }
             }
             Step::StoringPaired { job, pairing_id } if job == id => return self.paired(*agreed, pairing_id, cx),
-            step => step,
+            step @ (Step::AwaitH4 { .. }
+            | Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH6 { .. }
+            | Step::Reaching { .. }
+            | Step::StoringPaired { .. }) => step,
         };
         self.phase = Phase::Agreed(agreed, step);
     }
@@ -442,7 +447,12 @@ impl Joiner {
             Step::Reaching { until, .. } if now >= until => {
                 return self.fail(*agreed, Cause::ConnectionLost, cx);
             }
-            step => step,
+            step @ (Step::AwaitH4 { .. }
+            | Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH6 { .. }
+            | Step::Reaching { .. }
+            | Step::StoringPaired { .. }) => step,
         };
         if step.resume_frame().is_some() {
             agreed.redial(cx);

@@ -73,7 +73,7 @@ enum State {
     Waiting { until: Time },
     Dialling { job: JobId },
     Opening { job: JobId, address: Address, path: Path },
-    AwaitH2 { stream: StreamId, address: Address, path: Path, hs: SentH1, until: Time },
+    AwaitH2 { stream: StreamId, address: Address, path: Path, hs: Box<SentH1>, until: Time },
     Dead,
 }
 
@@ -169,7 +169,7 @@ impl Search {
             let (hs, frames) = hs::start(&self.keys, self.mode, cx.config.tid, candidate.tid, cx.rng);
             cx.send(stream, frames.into());
             let until = cx.now.time + limits::HANDSHAKE_STEP;
-            candidate.state = State::AwaitH2 { stream, address, path, hs, until };
+            candidate.state = State::AwaitH2 { stream, address, path, hs: Box::new(hs), until };
         }
     }
 
@@ -270,7 +270,7 @@ impl Search {
         let Some(found_at) = self.found_at else {
             return self.nobody_found(elapsed);
         };
-        let furthest = self.candidates.iter().filter_map(|c| c.failure).max_by_key(|c| weight(*c));
+        let furthest = self.candidates.iter().filter_map(|c| c.failure).max_by_key(|c| progress(*c));
         if !alive {
             return furthest;
         }
@@ -450,13 +450,11 @@ fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
     out
 }
 
-/// Which of several candidates' failures explains a search best: the one that got furthest.
-fn weight(cause: Cause) -> u8 {
-    match cause {
-        Cause::WrongDevice => 4,
-        Cause::AuthenticationFailed => 3,
-        Cause::TimedOut => 2,
-        Cause::ConnectionLost => 1,
-        _ => 0,
-    }
+/// How the tries of a candidate end, those that got further last: of several candidates' failures the furthest explains
+/// a search best.
+const BY_PROGRESS: [Cause; 5] =
+    [Cause::Unreachable, Cause::ConnectionLost, Cause::TimedOut, Cause::AuthenticationFailed, Cause::WrongDevice];
+
+fn progress(cause: Cause) -> Option<usize> {
+    BY_PROGRESS.iter().position(|c| *c == cause)
 }
