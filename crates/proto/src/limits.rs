@@ -32,6 +32,11 @@ pub const CONFIRMATION: Duration = Duration::from_secs(15);
 pub const RESUME: Duration = Duration::from_secs(60);
 /// A joiner that stored a pending pairing looks for the initiator this long before the session ends.
 pub const HELLO_RETRY: Duration = Duration::from_secs(30);
+/// Pause before a handshake that lost its connection dials again: doubled each time up to [`RESUME_REDIAL_MAX`], which
+/// keeps it at ten tries an address and minute.
+pub const RESUME_REDIAL_MIN: Duration = Duration::from_secs(1);
+/// See [`RESUME_REDIAL_MIN`].
+pub const RESUME_REDIAL_MAX: Duration = Duration::from_secs(8);
 /// After so many refused dials in a row the other program is gone, not the network.
 pub const REFUSED_DIALS: u32 = 3;
 

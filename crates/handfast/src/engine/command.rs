@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::engine::actor::Actor;
+use crate::engine::peers::pending_entry;
 use crate::event::EventKind;
 use crate::handle::{Joined, NewCode, PairOptions, RoundTrip};
 use crate::status::{DeviceEntry, SessionEntry, rfc3339};
@@ -56,8 +57,7 @@ impl Actor {
                 drop(reply.send(cancelled.map(|s| s.0).map_err(Error::from)));
             }
             Command::Sessions { reply } => {
-                let sessions = self.table.statuses().iter().map(SessionEntry::from).collect();
-                drop(reply.send(Ok(sessions)));
+                drop(reply.send(Ok(self.session_entries())));
             }
             Command::Devices { reply } => drop(reply.send(Ok(self.device_entries()))),
             Command::Device { device, reply } => {
@@ -68,6 +68,19 @@ impl Actor {
             Command::Ping { device, wait, reply } => self.ping(&device, wait, reply),
             Command::Stop { reply } => self.stop(Some(reply)),
         }
+    }
+
+    /// The sessions of this run, and the pending pairings of earlier ones.
+    fn session_entries(&self) -> Vec<SessionEntry> {
+        let mut entries: Vec<SessionEntry> = self.table.statuses().iter().map(SessionEntry::from).collect();
+        for row in self.peers.pending() {
+            let id = row.key.id().0;
+            let is_shown = |e: &SessionEntry| e.cause.is_none() && e.device.as_ref().is_some_and(|d| d.id == id);
+            if !entries.iter().any(is_shown) {
+                entries.push(pending_entry(row));
+            }
+        }
+        entries
     }
 
     fn generate(&mut self, options: PairOptions) -> Result<NewCode, Error> {

@@ -7,6 +7,7 @@ use handfast_proto::session::{self, JobResult, PendingPairing, Role};
 
 use crate::Error;
 use crate::engine::actor::Actor;
+use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
 use crate::event::{DeviceCard, EventKind};
 use crate::handle::RoundTrip;
@@ -269,7 +270,7 @@ impl Actor {
             return;
         }
         if let Some(row) = self.peers.get(pairing_id) {
-            let session = data_encoding::HEXLOWER.encode(&pairing_id.0[..8]);
+            let session = pending_session(pairing_id);
             let device = DeviceCard::from(&row.card());
             let path = path.name().to_owned();
             self.hub.publish(EventKind::Paired { session, device, path, elapsed_ms: 0 });

@@ -9,9 +9,9 @@ use handfast_proto::link::PairState;
 
 use crate::Error;
 use crate::engine::command::Reply;
-use crate::event::DeviceName;
+use crate::event::{DeviceCard, DeviceName};
 use crate::handle::RoundTrip;
-use crate::status::{DeviceEntry, rfc3339};
+use crate::status::{DeviceEntry, SessionEntry, rfc3339};
 use crate::store::PeerRow;
 
 /// Fewest characters of an id that name a device.
@@ -48,6 +48,11 @@ impl Peers {
     /// The paired ones; pending ones stand in `pair status`.
     pub(super) fn paired(&self) -> impl Iterator<Item = &PeerRow> {
         self.0.values().filter(|r| r.state == PairState::Paired)
+    }
+
+    /// The ones that are stored here and perhaps not on the other side.
+    pub(super) fn pending(&self) -> impl Iterator<Item = &PeerRow> {
+        self.0.values().filter(|r| r.state == PairState::Pending)
     }
 
     /// The paired device with this key.
@@ -98,6 +103,24 @@ pub(super) fn entry(row: &PeerRow, connected: Option<&str>) -> DeviceEntry {
         path: connected.map(str::to_owned).or_else(|| row.path.clone()),
         addresses: row.addresses.iter().map(ToString::to_string).collect(),
     }
+}
+
+/// A pending pairing in the list of sessions, under the name its completion will have.
+pub(super) fn pending_entry(row: &PeerRow) -> SessionEntry {
+    SessionEntry {
+        session: pending_session(row.pairing_id),
+        role: row.role.name().to_owned(),
+        state: PairState::Pending.name().to_owned(),
+        expires_at: Some(rfc3339(row.since.0.saturating_add(limits::PENDING.as_secs()))),
+        device: Some(DeviceCard::from(&row.card())),
+        path: row.path.clone(),
+        cause: None,
+    }
+}
+
+/// The session under which a pending pairing of an earlier session is completed.
+pub(super) fn pending_session(id: PairingId) -> String {
+    data_encoding::HEXLOWER.encode(&id.0[..8])
 }
 
 /// Who waits for which ping.

@@ -83,8 +83,9 @@ impl Behaviour {
             .set_query_timeout(QUERY_TIMEOUT)
             .set_substreams_timeout(REQUEST_TIMEOUT)
             .set_parallelism(PARALLELISM)
-            // Our store validates and refuses by itself, so the publisher is told the truth; filtering outside of the
-            // store would answer "stored" before anything was checked.
+            // Our store validates and refuses by itself, so that only what is stored is answered "stored"; filtering
+            // outside of the store would answer so before anything was checked. (A refusal is told by silence until
+            // the request times out: the stack closes the stream but does not wake its task.)
             .set_record_filtering(kad::StoreInserts::Unfiltered)
             .set_record_ttl(None)
             .set_replication_interval(None)
@@ -294,6 +295,43 @@ impl NetworkBehaviour for Behaviour {
         match self.next_due(cx) {
             Some(dial) => Poll::Ready(dial),
             None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a22_strangers_cannot_make_us_dial_into_networks_that_nobody_configured() {
+        let address = |text: &str| text.parse::<Multiaddr>().expect("a multiaddr");
+        let mut allowed = AllowedClasses::default();
+        assert!(allowed.admits(&address("/ip4/5.1.1.1/udp/4001/quic-v1")));
+        assert!(allowed.admits(&address("/ip6/2a0a::1/tcp/4001")));
+        let never = [
+            "/ip4/0.0.0.0/tcp/1",
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip4/169.254.7.7/tcp/80",
+            "/ip4/224.0.0.1/udp/1/quic-v1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/::ffff:10.0.0.1/tcp/1",
+            "/dns4/a.example/tcp/1",
+            "/ip4/5.1.1.1/udp/1",
+            "/ip4/5.1.1.1/tcp/0",
+        ];
+        let configured = ["/ip4/127.0.0.1/tcp/1", "/ip4/10.0.0.1/tcp/1", "/ip6/fd00::1/tcp/1", "/ip4/100.64.0.1/tcp/1"];
+        for text in never.iter().chain(&configured) {
+            assert!(!allowed.admits(&address(text)), "{text}");
+        }
+        for class in [Class::Loopback, Class::Private, Class::Shared, Class::LinkLocal, Class::Unusable] {
+            allowed.add(class);
+        }
+        for text in configured {
+            assert!(allowed.admits(&address(text)), "{text}");
+        }
+        for text in never {
+            assert!(!allowed.admits(&address(text)), "{text}");
         }
     }
 }

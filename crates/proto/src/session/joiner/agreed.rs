@@ -23,7 +23,7 @@ pub(super) struct Agreed {
 /// The stream of the handshake, or how it is being replaced.
 enum Link {
     Up { stream: StreamId },
-    Lost { since: Time, refused: u32, redial: Redial },
+    Lost { since: Time, dials: u32, refused: u32, redial: Redial },
 }
 
 /// A new connection for a handshake that lost its own.
@@ -94,7 +94,7 @@ impl Agreed {
 
     /// The stream broke.
     pub(super) fn lost(&mut self, now: Time) {
-        self.link = Link::Lost { since: now, refused: 0, redial: Redial::Waiting { until: now } };
+        self.link = Link::Lost { since: now, dials: 0, refused: 0, redial: Redial::Waiting { until: now } };
     }
 
     /// Abandons the stream, to try another connection.
@@ -127,11 +127,13 @@ impl Agreed {
     }
 
     pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
-        if let Link::Lost { refused, redial, .. } = &mut self.link
+        if let Link::Lost { dials, refused, redial, .. } = &mut self.link
             && matches!(redial, Redial::Dialling { job } if *job == id)
         {
+            *dials += 1;
             *refused = if failure == DialFailure::NoAnswer { 0 } else { *refused + 1 };
-            *redial = Redial::Waiting { until: now + limits::REDIAL_MAX / 2 };
+            let pause = limits::RESUME_REDIAL_MIN * 2u32.saturating_pow(*dials - 1);
+            *redial = Redial::Waiting { until: now + pause.min(limits::RESUME_REDIAL_MAX) };
         }
     }
 
