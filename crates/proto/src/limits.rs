@@ -49,8 +49,9 @@ pub const TOMBSTONE_REPEAT: Duration = Duration::from_secs(30);
 
 /// Nobody found: the joiner stops after this long.
 pub const FIND: Duration = Duration::from_secs(30);
-/// No node of the DHT answered anything: the joiner stops after this long.
-pub const FIND_WITHOUT_DHT: Duration = Duration::from_secs(10);
+/// No node of the DHT answered anything: the joiner stops after this long. A look-up ends within 10 s and says then who
+/// answered.
+pub const FIND_WITHOUT_DHT: Duration = Duration::from_secs(12);
 /// When the joiner looks up, in milliseconds after its start; then every [`LOOK_UP_EVERY`]. The first ones are close
 /// together because a code that has just been shown is in the DHT a few round trips later.
 pub const LOOK_UPS_MS: [u64; 7] = [0, 250, 500, 1_000, 2_000, 4_000, 8_000];

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use handfast_proto::addr::{Address, Class, Transport, classify};
+use handfast_proto::addr::{Address, Class, classify};
 use handfast_proto::id::{ConnId, Tid};
 use handfast_proto::secret::Rng;
 use libp2p::PeerId;
@@ -32,10 +32,6 @@ const SWEEP: Duration = Duration::from_secs(30);
 
 /// Time for streams and connections to be closed properly at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-
-/// Time for the ports to be free after that, and between two looks.
-const PORT_RELEASE: Duration = Duration::from_millis(500);
-const PORT_POLL: Duration = Duration::from_millis(5);
 
 /// Everything the task owns.
 pub(super) struct Driver {
@@ -197,8 +193,7 @@ impl Driver {
         self.swarm.behaviour_mut().kademlia.set_pace(pace);
     }
 
-    /// Lets closing streams leave, then closes every connection, so that peers notice at once, and waits until the
-    /// ports are free.
+    /// Lets closing streams leave, then closes every connection, so that peers notice at once.
     async fn farewell(mut self) {
         self.out.flush();
         self.streams.reset_all();
@@ -225,16 +220,5 @@ impl Driver {
         };
         // What has not left by then stays behind.
         let _ = timeout(FAREWELL, leave).await;
-        drop(self.swarm);
-        for address in self.listening.iter().filter(|address| address.transport == Transport::Quic) {
-            let _ = timeout(PORT_RELEASE, released(*address)).await;
-        }
-    }
-}
-
-/// Waits until a UDP port is free: QUIC keeps its socket until the last closed connection is forgotten.
-async fn released(address: Address) {
-    while std::net::UdpSocket::bind((address.ip, address.port)).is_err() {
-        tokio::time::sleep(PORT_POLL).await;
     }
 }

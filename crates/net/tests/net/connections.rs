@@ -203,3 +203,27 @@ async fn the_interfaces_are_told_at_start() {
     let list = alice.until(pick!(NetEvent::Interfaces(list) => list.clone())).await;
     assert!(list.iter().any(|i| i.address.ip.is_loopback() && i.address.prefix_len == 8), "{list:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_program_that_ends_right_after_is_noticed_at_once_too() {
+    let mut alice = Peer::device(11, vec![]).await;
+    let (tid, addresses) = (alice.tid(), alice.addresses.clone());
+    for round in 0..10 {
+        let addresses = addresses.clone();
+        let other = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let runtime = runtime.expect("a runtime");
+            runtime.block_on(async {
+                let mut bob = Peer::device(20 + round, vec![]).await;
+                bob.dial(Some(tid), addresses).await;
+                bob.net.end().await;
+            });
+            runtime.shutdown_background();
+        });
+        alice.until(pick!(NetEvent::Connected { .. } => ())).await;
+        other.join().expect("it ends");
+        let since = Instant::now();
+        lost(&mut alice).await;
+        assert!(since.elapsed() < Duration::from_secs(1), "{:?}", since.elapsed());
+    }
+}

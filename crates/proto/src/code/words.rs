@@ -201,7 +201,10 @@ mod tests {
     }
 
     fn full_width(c: char) -> char {
-        char::from_u32(u32::from(c) - 0x61 + 0xff41).filter(|_| c.is_ascii_lowercase()).unwrap_or(c)
+        match c {
+            'a'..='z' => char::from_u32(u32::from(c) - u32::from('a') + 0xff41).unwrap_or(c),
+            _ => c,
+        }
     }
 
     #[test]

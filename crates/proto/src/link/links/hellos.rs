@@ -1,0 +1,254 @@
+//! Hellos in progress: opened and answered, the commit they may finish, and the certificate a connection gets at their
+//! end.
+
+use crate::addr::{Address, Path};
+use crate::id::{ConnId, PairingId, StreamId, Tid};
+use crate::limits;
+use crate::link::hello::{self, PairState, R2, ReceivedR1, ReceivedR2, SentR1, SentR2, SentR3};
+use crate::link::links::{Certified, Links, Work};
+use crate::link::{Event, Job, Output, StoreChange};
+use crate::session::{Inbound, Role};
+use crate::time::{Now, Time, UnixTime};
+use crate::wire::frames::{Frame, FrameType};
+
+/// A hello in progress, with the connection it certifies.
+pub(super) struct Hello {
+    pub(super) conn: ConnId,
+    pub(super) from: Inbound,
+    pub(super) until: Time,
+    pub(super) opened_by_us: bool,
+    pub(super) step: HelloStep,
+}
+
+pub(super) enum HelloStep {
+    AwaitR1,
+    AwaitR2(PairingId, SentR1),
+    /// The commit that R2 allows is on its way to the disk; R3 follows.
+    StoringBeforeR3(PairingId, Box<ReceivedR2>),
+    AwaitR4(PairingId, SentR3, UnixTime),
+    AwaitR3(PairingId, SentR2),
+    /// The commit that R3 allows is on its way to the disk; R4 follows.
+    StoringBeforeR4(PairingId, UnixTime),
+    /// The commit that R4 allows is on its way to the disk.
+    StoringAfterR4(PairingId, UnixTime),
+    /// We told the peer that the pairing is over; its acknowledgement is due.
+    AwaitAcknowledgement(PairingId),
+}
+
+impl Links {
+    pub(super) fn open_hello(
+        &mut self,
+        pairing_id: PairingId,
+        conn: ConnId,
+        from: Inbound,
+        stream: StreamId,
+        now: Now,
+    ) {
+        let Some(entry) = self.peers.get(&pairing_id) else {
+            self.out.push_back(Output::Finish(stream));
+            return;
+        };
+        let own = self.config.identity.public();
+        let (sent, r1) = hello::open(&entry.bond, own, self.config.tid, from.tid, &mut self.rng);
+        self.out.push_back(Output::Send { stream, frames: vec![r1] });
+        let until = now.time + limits::HELLO;
+        let step = HelloStep::AwaitR2(pairing_id, sent);
+        self.hellos.insert(stream, Hello { conn, from, until, opened_by_us: true, step });
+    }
+
+    pub(super) fn handle_hello(&mut self, stream: StreamId, hello: Hello, frame: &Frame, now: Now) {
+        let Hello { conn, from, until, opened_by_us, step } = hello;
+        let next = match step {
+            HelloStep::AwaitR1 => self.handle_r1(stream, from.tid, frame, now),
+            HelloStep::AwaitR2(id, sent) => self.handle_r2(stream, id, sent, frame, now),
+            HelloStep::AwaitR3(id, sent) => match sent.handle(frame) {
+                Ok(r3) if self.completes(id, r3.state) => {
+                    self.commit(id, stream);
+                    Some(HelloStep::StoringBeforeR4(id, r3.clock))
+                }
+                Ok(r3) => {
+                    self.send_r4(id, stream);
+                    self.certify(id, conn, from, r3.clock, now);
+                    None
+                }
+                Err(_) => self.refuse(stream, now),
+            },
+            HelloStep::AwaitR4(id, sent, clock) => match sent.handle(frame) {
+                Ok(state) if self.completes(id, state) => {
+                    self.commit(id, stream);
+                    Some(HelloStep::StoringAfterR4(id, clock))
+                }
+                Ok(_) => {
+                    self.out.push_back(Output::Finish(stream));
+                    self.certify(id, conn, from, clock, now);
+                    None
+                }
+                Err(_) => self.refuse(stream, now),
+            },
+            HelloStep::AwaitAcknowledgement(id) => {
+                if frame.kind() == FrameType::R3 && frame.body().first() == Some(&0xff) {
+                    self.tombstones.retain(|t| t.pairing_id != id);
+                    self.job(Job::Store(StoreChange::Acknowledged(id)), Work::Forget);
+                }
+                self.out.push_back(Output::Finish(stream));
+                None
+            }
+            HelloStep::StoringBeforeR3(..) | HelloStep::StoringBeforeR4(..) | HelloStep::StoringAfterR4(..) => {
+                self.refuse(stream, now)
+            }
+        };
+        if let Some(step) = next {
+            self.hellos.insert(stream, Hello { conn, from, until, opened_by_us, step });
+        }
+    }
+
+    pub(super) fn handle_r1(&mut self, stream: StreamId, tid: Tid, frame: &Frame, now: Now) -> Option<HelloStep> {
+        let Ok(r1) = ReceivedR1::parse(frame, tid, self.config.tid) else { return self.refuse(stream, now) };
+        // Every pairing and tombstone is tried, so that the time tells nothing about which one fits.
+        let known =
+            self.peers.values().fold(None, |found, e| if r1.is_from(e.bond.tag_key()) { Some(e) } else { found });
+        let ended = self.tombstones.iter().fold(None, |found, t| if r1.is_from(&t.tag) { Some(t) } else { found });
+        if let Some(tombstone) = ended {
+            let id = tombstone.pairing_id;
+            let r2 = r1.revoke(tombstone, &self.config.identity);
+            self.out.push_back(Output::Send { stream, frames: vec![r2] });
+            return Some(HelloStep::AwaitAcknowledgement(id));
+        }
+        let Some(entry) = known else { return self.refuse(stream, now) };
+        let id = entry.peer.pairing_id;
+        let (sent, r2) = r1.answer(&entry.bond, &self.config.identity, entry.peer.state, now.unix, &mut self.rng);
+        self.out.push_back(Output::Send { stream, frames: vec![r2] });
+        Some(HelloStep::AwaitR3(id, sent))
+    }
+
+    pub(super) fn handle_r2(
+        &mut self,
+        stream: StreamId,
+        id: PairingId,
+        sent: SentR1,
+        frame: &Frame,
+        now: Now,
+    ) -> Option<HelloStep> {
+        match sent.handle(frame) {
+            Ok(R2::Proof(proof)) if self.completes(id, proof.state) => {
+                self.commit(id, stream);
+                Some(HelloStep::StoringBeforeR3(id, proof))
+            }
+            Ok(R2::Proof(proof)) => self.send_r3(id, stream, *proof, now),
+            Ok(R2::Revoked { acknowledgement }) => {
+                self.out.push_back(Output::Send { stream, frames: vec![acknowledgement] });
+                self.out.push_back(Output::Finish(stream));
+                self.remove(id);
+                self.job(Job::Store(StoreChange::Revoked(id)), Work::Forget);
+                self.out.push_back(Output::Event(Event::Gone { pairing_id: id, by_them: true }));
+                None
+            }
+            Err(_) => self.refuse(stream, now),
+        }
+    }
+
+    pub(super) fn send_r3(
+        &mut self,
+        id: PairingId,
+        stream: StreamId,
+        proof: ReceivedR2,
+        now: Now,
+    ) -> Option<HelloStep> {
+        let state = self.peers.get(&id)?.peer.state;
+        let clock = proof.clock;
+        let (sent, r3) = proof.send(&self.config.identity, state, now.unix);
+        self.out.push_back(Output::Send { stream, frames: vec![r3] });
+        Some(HelloStep::AwaitR4(id, sent, clock))
+    }
+
+    pub(super) fn send_r4(&mut self, id: PairingId, stream: StreamId) {
+        if let Some(entry) = self.peers.get(&id) {
+            let r4 = hello::accept(entry.peer.state);
+            self.out.push_back(Output::Send { stream, frames: vec![r4] });
+        }
+    }
+
+    /// Whether the peer's state lets our pending pairing become a paired one: the initiator needs to know that the joiner
+    /// holds the secret durably, which its proof shows; the joiner needs the initiator to say "paired".
+    pub(super) fn completes(&self, id: PairingId, theirs: PairState) -> bool {
+        self.peers.get(&id).is_some_and(|e| {
+            e.peer.state == PairState::Pending && (e.peer.role == Role::Initiator || theirs == PairState::Paired)
+        })
+    }
+
+    pub(super) fn commit(&mut self, id: PairingId, stream: StreamId) {
+        self.job(Job::Store(StoreChange::Paired(id)), Work::Commit(id, stream));
+    }
+
+    pub(super) fn committed(&mut self, id: PairingId, stream: StreamId, now: Now) {
+        self.set_paired(id);
+        let hello = self.hellos.remove(&stream);
+        let path = hello.as_ref().map_or(Path::Direct, |h| h.from.path);
+        self.out.push_back(Output::Event(Event::Completed { pairing_id: id, path }));
+        let Some(Hello { conn, from, until, opened_by_us, step }) = hello else { return };
+        match step {
+            HelloStep::StoringBeforeR3(id, proof) => {
+                if let Some(step) = self.send_r3(id, stream, *proof, now) {
+                    self.hellos.insert(stream, Hello { conn, from, until, opened_by_us, step });
+                }
+            }
+            HelloStep::StoringBeforeR4(id, clock) => {
+                self.send_r4(id, stream);
+                self.certify(id, conn, from, clock, now);
+            }
+            HelloStep::StoringAfterR4(id, clock) => {
+                self.out.push_back(Output::Finish(stream));
+                self.certify(id, conn, from, clock, now);
+            }
+            HelloStep::AwaitR1
+            | HelloStep::AwaitR2(..)
+            | HelloStep::AwaitR3(..)
+            | HelloStep::AwaitR4(..)
+            | HelloStep::AwaitAcknowledgement(_) => {}
+        }
+    }
+
+    pub(super) fn certify(&mut self, id: PairingId, conn: ConnId, from: Inbound, clock: UnixTime, now: Now) {
+        let was_up = self.is_up(id);
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        entry.peer.clock_offset = now.unix.offset_to(clock);
+        let known = entry.seek.target().filter(|(tid, _)| *tid == from.tid).map(|(_, a)| a.as_slice());
+        let others = known.unwrap_or(&entry.peer.addresses).iter().copied().filter(|a| *a != from.address);
+        let mut addresses: Vec<Address> = std::iter::once(from.address).chain(others).collect();
+        addresses.truncate(limits::MAX_REMEMBERED);
+        entry.peer.addresses.clone_from(&addresses);
+        let clock_offset = entry.peer.clock_offset;
+        for job in entry.seek.stop() {
+            self.cancel(job);
+        }
+        let path = from.path;
+        let contact = StoreChange::Contact { pairing_id: id, addresses, clock_offset, path };
+        self.job(Job::Store(contact), Work::Forget);
+        self.conns.insert(conn, Certified { pairing_id: id, address: from.address, path });
+        if !was_up {
+            self.out.push_back(Output::Hold { conn, hold: true });
+            self.out.push_back(Output::Event(Event::Up { pairing_id: id, path, address: from.address }));
+        }
+        self.send_pings(id);
+    }
+
+    pub(super) fn refuse(&mut self, stream: StreamId, now: Now) -> Option<HelloStep> {
+        self.refused.push((now.time + limits::HELLO_REFUSAL, stream));
+        None
+    }
+}
+
+impl HelloStep {
+    pub(super) fn pairing_id(&self) -> Option<PairingId> {
+        match self {
+            HelloStep::AwaitR1 => None,
+            HelloStep::AwaitR2(id, _)
+            | HelloStep::StoringBeforeR3(id, _)
+            | HelloStep::AwaitR4(id, ..)
+            | HelloStep::AwaitR3(id, _)
+            | HelloStep::StoringBeforeR4(id, _)
+            | HelloStep::StoringAfterR4(id, _)
+            | HelloStep::AwaitAcknowledgement(id) => Some(*id),
+        }
+    }
+}

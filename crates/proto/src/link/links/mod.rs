@@ -1,0 +1,416 @@
+//! The machine behind [`super`]: peers, hellos, certified connections, presence and pings.
+
+mod hellos;
+mod pings;
+mod publishing;
+mod seeking;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use crate::addr::{Address, Path};
+use crate::id::{ConnId, JobId, PairingId, StreamId, Tid};
+use crate::limits;
+use crate::link::hello::{Bond, PairState, Tombstone};
+use crate::link::presence::Presence;
+use crate::link::seek::Seek;
+use crate::link::{Config, Event, Job, Output, Peer};
+use crate::secret::Rng;
+use crate::session::{Inbound, JobResult};
+use crate::time::{Now, Time, UnixTime};
+use crate::wire::frames::{Frame, FrameType};
+
+use hellos::{Hello, HelloStep};
+
+/// Presence records being published at once: a device with many pairings must not flood its DHT nodes at start.
+const PARALLEL_PUBLISHES: usize = 8;
+/// Pause after a presence record reached no node; doubled up to [`limits::PRESENCE_EVERY`] / 10.
+const PUBLISH_RETRY: Duration = Duration::from_secs(1);
+
+/// All links of one device.
+pub struct Links {
+    config: Config,
+    rng: Rng,
+    peers: BTreeMap<PairingId, Entry>,
+    tombstones: Vec<Tombstone>,
+    hellos: BTreeMap<StreamId, Hello>,
+    refused: Vec<(Time, StreamId)>,
+    conns: BTreeMap<ConnId, Certified>,
+    pings: Vec<Ping>,
+    ping_streams: BTreeMap<StreamId, ConnId>,
+    addresses: Vec<Address>,
+    queries: QueryBudget,
+    published: u32,
+    jobs: BTreeMap<JobId, Work>,
+    next_job: u64,
+    out: VecDeque<Output>,
+}
+
+struct Entry {
+    peer: Peer,
+    bond: Bond,
+    presence: Presence,
+    seek: Seek,
+    publish_at: Option<Time>,
+    publish_backoff: Duration,
+    publishing: usize,
+}
+
+/// A connection on which a hello succeeded: the only thing that gives rights.
+struct Certified {
+    pairing_id: PairingId,
+    address: Address,
+    path: Path,
+}
+
+/// What a running job is for.
+enum Work {
+    Publish(PairingId),
+    LookUp(PairingId),
+    Dial(PairingId),
+    OpenHello(PairingId, ConnId, Inbound),
+    OpenPing(u64),
+    Commit(PairingId, StreamId),
+    Forget,
+}
+
+struct Ping {
+    token: u64,
+    pairing_id: PairingId,
+    until: Time,
+    sent: Option<(StreamId, Time)>,
+}
+
+/// A minute's allowance of DHT queries.
+struct QueryBudget {
+    left: u32,
+    refill: Time,
+}
+
+impl Links {
+    /// The links to `peers`, none of them connected. Searching starts with the first timeout.
+    pub fn new(config: Config, rng: Rng, peers: Vec<Peer>, tombstones: Vec<Tombstone>, now: Now) -> Links {
+        let mut links = Links {
+            config,
+            rng,
+            peers: BTreeMap::new(),
+            tombstones,
+            hellos: BTreeMap::new(),
+            refused: Vec::new(),
+            conns: BTreeMap::new(),
+            pings: Vec::new(),
+            ping_streams: BTreeMap::new(),
+            addresses: Vec::new(),
+            queries: QueryBudget { left: limits::PRESENCE_QUERIES_PER_MINUTE, refill: now.time },
+            published: 0,
+            jobs: BTreeMap::new(),
+            next_job: 0,
+            out: VecDeque::new(),
+        };
+        for peer in peers {
+            links.add(peer, now);
+        }
+        for entry in links.peers.values_mut() {
+            entry.seek.start(now.time);
+        }
+        links
+    }
+
+    /// A pairing was stored. It is not searched for yet: its two sides are still connected.
+    pub fn add(&mut self, peer: Peer, now: Now) {
+        let bond = Bond::new(peer.pairing_id, peer.key, &peer.secret);
+        let presence = Presence::new(peer.pairing_id, peer.key, peer.role, &peer.secret);
+        let entry = Entry {
+            peer,
+            bond,
+            presence,
+            seek: Seek::default(),
+            publish_at: Some(now.time),
+            publish_backoff: PUBLISH_RETRY,
+            publishing: 0,
+        };
+        self.peers.insert(entry.peer.pairing_id, entry);
+    }
+
+    /// The handshake stored pending -> paired.
+    pub fn set_paired(&mut self, pairing_id: PairingId) {
+        if let Some(entry) = self.peers.get_mut(&pairing_id) {
+            entry.peer.state = PairState::Paired;
+        }
+    }
+
+    /// A pairing is gone from the store.
+    pub fn remove(&mut self, pairing_id: PairingId) {
+        if let Some(mut entry) = self.peers.remove(&pairing_id) {
+            for job in entry.seek.stop() {
+                self.cancel(job);
+            }
+        }
+        for (conn, _) in self.conns.extract_if(.., |_, c| c.pairing_id == pairing_id) {
+            self.out.push_back(Output::Hold { conn, hold: false });
+        }
+    }
+
+    /// Searches for a peer now; somebody waits for it until `until`.
+    pub fn want(&mut self, pairing_id: PairingId, until: Time, now: Now) {
+        if !self.is_up(pairing_id)
+            && let Some(entry) = self.peers.get_mut(&pairing_id)
+        {
+            entry.seek.want(now.time, until);
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Connects to a peer that was just there: after a handshake, or after one that broke.
+    pub fn reach(&mut self, pairing_id: PairingId, tid: Tid, addresses: Vec<Address>, now: Now) {
+        if let Some(entry) = self.peers.get_mut(&pairing_id) {
+            entry.seek.set_target(tid, addresses);
+            entry.seek.want(now.time, now.time + limits::HELLO_RETRY);
+            self.handle_timeout(now);
+        }
+    }
+
+    /// Measures the round trip to a peer; answered by [`Event::Pong`] or [`Event::PingLost`] under `token`. False if too
+    /// many are waiting.
+    pub fn ping(&mut self, pairing_id: PairingId, token: u64, wait: Duration, now: Now) -> bool {
+        if self.pings.len() >= limits::MAX_PINGS {
+            return false;
+        }
+        self.pings.push(Ping { token, pairing_id, until: now.time + wait, sent: None });
+        if self.is_up(pairing_id) {
+            self.send_pings(pairing_id);
+        } else {
+            self.want(pairing_id, now.time + wait, now);
+        }
+        true
+    }
+
+    /// Our dialable addresses, best first; presence is published anew if they changed.
+    pub fn set_addresses(&mut self, addresses: Vec<Address>, now: Now) {
+        if addresses != self.addresses {
+            self.addresses = addresses;
+            self.publish_all(now);
+        }
+    }
+
+    /// The DHT came within reach.
+    pub fn dht_reachable(&mut self, now: Now) {
+        self.publish_all(now);
+        for (id, entry) in &mut self.peers {
+            if !self.conns.values().any(|c| c.pairing_id == *id) {
+                entry.seek.start(now.time);
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Which pairing a connection belongs to, if its peer is paired and has proved itself on it. Every protocol of
+    /// paired devices asks this and nothing else.
+    pub fn authorised(&self, conn: ConnId) -> Option<PairingId> {
+        let id = self.conns.get(&conn)?.pairing_id;
+        self.peers.get(&id).filter(|e| e.peer.state == PairState::Paired).map(|_| id)
+    }
+
+    /// How the link to a peer runs now, if it is up.
+    pub fn path(&self, pairing_id: PairingId) -> Option<(Path, Address)> {
+        self.conns.values().find(|c| c.pairing_id == pairing_id).map(|c| (c.path, c.address))
+    }
+
+    /// Somebody opened a hello stream to us.
+    pub fn handle_hello_stream(&mut self, stream: StreamId, conn: ConnId, from: Inbound, now: Now) {
+        let inbound = self.hellos.iter().filter(|(_, h)| !h.opened_by_us);
+        if inbound.clone().count() >= limits::MAX_INBOUND_HELLOS
+            && let Some(oldest) = inbound.min_by_key(|(_, h)| h.until).map(|(id, _)| *id)
+        {
+            self.hellos.remove(&oldest);
+            self.out.push_back(Output::Finish(oldest));
+        }
+        let until = now.time + limits::HELLO;
+        self.hellos.insert(stream, Hello { conn, from, until, opened_by_us: false, step: HelloStep::AwaitR1 });
+    }
+
+    /// Somebody opened a ping stream to us: only a paired device that has proved itself may.
+    pub fn handle_ping_stream(&mut self, stream: StreamId, conn: ConnId) {
+        if self.authorised(conn).is_some() && self.ping_streams.len() < limits::MAX_PINGS {
+            self.ping_streams.insert(stream, conn);
+        } else {
+            self.out.push_back(Output::Finish(stream));
+        }
+    }
+
+    /// A frame arrived on a hello or ping stream.
+    pub fn handle_frame(&mut self, stream: StreamId, frame: &Frame, now: Now) {
+        if let Some(hello) = self.hellos.remove(&stream) {
+            self.handle_hello(stream, hello, frame, now);
+        } else if frame.kind() == FrameType::Ping {
+            let allowed = self.ping_streams.get(&stream).is_some_and(|conn| self.authorised(*conn).is_some());
+            if allowed {
+                let pong = Frame::new(FrameType::Pong, frame.body().to_vec());
+                self.out.push_back(Output::Send { stream, frames: vec![pong] });
+            } else {
+                self.out.push_back(Output::Finish(stream));
+            }
+        } else if frame.kind() == FrameType::Pong {
+            self.handle_pong(stream, frame, now);
+        }
+        self.handle_timeout(now);
+    }
+
+    /// A hello or ping stream ended.
+    pub fn handle_stream_end(&mut self, stream: StreamId, now: Now) {
+        self.ping_streams.remove(&stream);
+        self.refused.retain(|(_, id)| *id != stream);
+        self.hellos.remove(&stream);
+        for ping in self.pings.extract_if(.., |p| p.sent.is_some_and(|(id, _)| id == stream)) {
+            self.out.push_back(Output::Event(Event::PingLost { token: ping.token, connected: true }));
+        }
+        self.handle_timeout(now);
+    }
+
+    /// A connection is gone.
+    pub fn handle_disconnected(&mut self, conn: ConnId, now: Now) {
+        self.hellos.retain(|_, h| h.conn != conn);
+        self.ping_streams.retain(|_, c| *c != conn);
+        if let Some(lost) = self.conns.remove(&conn) {
+            let id = lost.pairing_id;
+            match self.conns.iter().find(|(_, c)| c.pairing_id == id) {
+                Some((other, _)) => self.out.push_back(Output::Hold { conn: *other, hold: true }),
+                None => {
+                    self.out.push_back(Output::Event(Event::Down { pairing_id: id }));
+                    if let Some(entry) = self.peers.get_mut(&id) {
+                        entry.seek.start(now.time);
+                    }
+                }
+            }
+        }
+        self.handle_timeout(now);
+    }
+
+    /// A job is done, or, for a look-up, brought something.
+    pub fn handle_job(&mut self, id: JobId, result: JobResult, now: Now) {
+        if let JobResult::Found(record) = result {
+            self.handle_found(id, &record);
+            self.handle_timeout(now);
+            return;
+        }
+        match (self.jobs.remove(&id), result) {
+            (Some(Work::Publish(pairing_id)), JobResult::Published { stored_on }) => {
+                self.handle_published(pairing_id, stored_on, now);
+            }
+            (Some(Work::LookUp(pairing_id)), _) => {
+                if let Some(entry) = self.peers.get_mut(&pairing_id) {
+                    entry.seek.end_job(id);
+                }
+            }
+            (Some(Work::Dial(pairing_id)), JobResult::Dialled { conn, tid, address, path }) => {
+                if let Some(entry) = self.peers.get_mut(&pairing_id) {
+                    entry.seek.end_job(id);
+                }
+                let from = Inbound { tid, address, path };
+                self.job(Job::OpenHello(conn), Work::OpenHello(pairing_id, conn, from));
+            }
+            (Some(Work::Dial(pairing_id)), _) => {
+                // A remembered address where nobody answers is not forgotten: the device may only be off.
+                if let Some(entry) = self.peers.get_mut(&pairing_id) {
+                    entry.seek.end_job(id);
+                    entry.seek.forget_target();
+                }
+            }
+            (Some(Work::OpenHello(pairing_id, conn, from)), JobResult::StreamOpened(stream)) => {
+                self.open_hello(pairing_id, conn, from, stream, now);
+            }
+            (Some(Work::OpenPing(token)), JobResult::StreamOpened(stream)) => self.send_ping(token, stream, now),
+            (Some(Work::Commit(pairing_id, stream)), JobResult::Stored) => self.committed(pairing_id, stream, now),
+            (Some(Work::Commit(_, stream)), _) => {
+                self.hellos.remove(&stream);
+                self.out.push_back(Output::Finish(stream));
+            }
+            (None, JobResult::StreamOpened(stream)) => self.out.push_back(Output::Finish(stream)),
+            (Some(_) | None, _) => {}
+        }
+        self.handle_timeout(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: Now) {
+        for (_, stream) in self.refused.extract_if(.., |(at, _)| *at <= now.time) {
+            self.out.push_back(Output::Finish(stream));
+        }
+        for (stream, _) in self.hellos.extract_if(.., |_, h| h.until <= now.time) {
+            self.out.push_back(Output::Finish(stream));
+        }
+        for ping in self.pings.extract_if(.., |p| p.until <= now.time) {
+            let connected = ping.sent.is_some();
+            if let Some((stream, _)) = ping.sent {
+                self.out.push_back(Output::Finish(stream));
+            }
+            self.out.push_back(Output::Event(Event::PingLost { token: ping.token, connected }));
+        }
+        self.expire_pending(now);
+        self.seek_all(now);
+        self.publish_due(now);
+    }
+
+    /// When [`Links::handle_timeout`] is due. Meaningful only while [`Links::poll_output`] returns nothing.
+    pub fn poll_timeout(&self, now: Now) -> Option<Time> {
+        let hellos = self.hellos.values().map(|h| h.until);
+        let refused = self.refused.iter().map(|(at, _)| *at);
+        let pings = self.pings.iter().map(|p| p.until);
+        let seeks = self.peers.values().filter(|e| !self.is_up(e.peer.pairing_id)).filter_map(|e| e.seek.next());
+        let busy = self.peers.values().map(|e| e.publishing).sum::<usize>() >= PARALLEL_PUBLISHES;
+        let publishes =
+            self.peers.values().filter(|e| self.config.dht && !busy && e.publishing == 0).filter_map(|e| e.publish_at);
+        let pending = self.peers.values().filter_map(|e| pending_left(&e.peer, now)).map(|left| now.time + left);
+        hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending).min()
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.out.pop_front()
+    }
+
+    fn is_up(&self, pairing_id: PairingId) -> bool {
+        self.conns.values().any(|c| c.pairing_id == pairing_id)
+    }
+
+    fn job(&mut self, job: Job, work: Work) -> JobId {
+        let id = JobId(self.next_job);
+        self.next_job += 1;
+        self.jobs.insert(id, work);
+        self.out.push_back(Output::Job(id, job));
+        id
+    }
+
+    fn cancel(&mut self, job: JobId) {
+        self.jobs.remove(&job);
+        self.out.push_back(Output::Cancel(job));
+    }
+}
+
+impl QueryBudget {
+    fn refill(&mut self, now: Time) {
+        if now >= self.refill {
+            self.left = limits::PRESENCE_QUERIES_PER_MINUTE;
+            self.refill = now + Duration::from_secs(60);
+        }
+    }
+
+    fn take(&mut self, n: usize) -> bool {
+        let n = u32::try_from(n).unwrap_or(u32::MAX);
+        let enough = self.left >= n;
+        if enough {
+            self.left -= n;
+        } else {
+            self.left = 0;
+        }
+        enough
+    }
+}
+
+/// How long a pending pairing may still wait; none for a paired one. A wall clock that was set back makes it wait longer,
+/// one set forward makes it end: both are visible and neither stores a wrong device.
+fn pending_left(peer: &Peer, now: Now) -> Option<Duration> {
+    let end = UnixTime(peer.since.0.saturating_add(limits::PENDING.as_secs()));
+    let left = Duration::from_secs(u64::try_from(now.unix.offset_to(end)).unwrap_or(0));
+    (peer.state == PairState::Pending).then_some(left)
+}

@@ -1,0 +1,102 @@
+//! Looking for peers that are not connected, and giving up pending pairings whose time is over.
+
+use std::time::Duration;
+
+use crate::id::{JobId, PairingId};
+use crate::limits;
+use crate::link::links::{Links, Work, pending_left};
+use crate::link::{Event, Job, Output, StoreChange, Tombstone};
+use crate::session::Role;
+use crate::time::Now;
+use crate::wire::record::Record;
+
+impl Links {
+    pub(super) fn seek_all(&mut self, now: Now) {
+        self.queries.refill(now.time);
+        let due: Vec<PairingId> = self
+            .peers
+            .iter()
+            .filter(|(id, e)| e.seek.is_due(now.time) && !self.is_up(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.seek(id, now);
+        }
+    }
+
+    pub(super) fn seek(&mut self, id: PairingId, now: Now) {
+        let Some(entry) = self.peers.get_mut(&id) else { return };
+        let ask_dht = self.config.dht && entry.seek.asks_dht();
+        entry.seek.begin(now.time, &mut self.rng);
+        let periods = entry.presence.peer_periods(now.unix, entry.peer.clock_offset);
+        let topics: Vec<_> =
+            periods.iter().take(entry.seek.breadth()).map(|p| (*p, entry.presence.peer_topic(*p))).collect();
+        let remembered = entry.peer.addresses.clone();
+        let dial = match entry.seek.target() {
+            _ if entry.seek.is_dialling() => None,
+            Some((tid, addresses)) => Some(Job::Dial { tid: Some(*tid), addresses: addresses.clone() }),
+            None if remembered.is_empty() => None,
+            None => Some(Job::Dial { tid: None, addresses: remembered }),
+        };
+        if let Some(dial) = dial {
+            let job = self.job(dial, Work::Dial(id));
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.seek.add_dial(job);
+            }
+        }
+        if !ask_dht || !self.queries.take(topics.len()) {
+            return;
+        }
+        for (period, topic) in topics {
+            let job = self.job(Job::LookUp(topic), Work::LookUp(id));
+            if let Some(entry) = self.peers.get_mut(&id) {
+                entry.seek.add_look_up(job, period);
+            }
+        }
+    }
+
+    pub(super) fn handle_found(&mut self, id: JobId, record: &Record) {
+        let Some(Work::LookUp(pairing_id)) = self.jobs.get(&id) else { return };
+        let pairing_id = *pairing_id;
+        if self.is_up(pairing_id) {
+            return;
+        }
+        let Some(entry) = self.peers.get_mut(&pairing_id) else { return };
+        let Some(period) = entry.seek.look_up_period(id) else { return };
+        // A forged, foreign or old record is a miss.
+        let Ok(advert) = entry.presence.open(record, period) else { return };
+        let learned = entry.seek.learn(&advert, record.seq(), self.config.loopback);
+        if let Some((tid, addresses)) = learned {
+            let job = self.job(Job::Dial { tid: Some(tid), addresses }, Work::Dial(pairing_id));
+            if let Some(entry) = self.peers.get_mut(&pairing_id) {
+                entry.seek.add_dial(job);
+            }
+        }
+    }
+
+    pub(super) fn expire_pending(&mut self, now: Now) {
+        let in_hello = |id: PairingId| self.hellos.values().any(|h| h.step.pairing_id() == Some(id));
+        let expired: Vec<PairingId> = self
+            .peers
+            .iter()
+            .filter(|(id, e)| pending_left(&e.peer, now) == Some(Duration::ZERO) && !self.is_up(**id))
+            .filter(|(id, _)| !in_hello(**id))
+            .map(|(id, _)| *id)
+            .collect();
+        for pairing_id in expired {
+            let tombstone = self.peers.get(&pairing_id).filter(|e| e.peer.role == Role::Joiner).map(|e| {
+                let tag = e.bond.tag_key().clone();
+                Box::new(Tombstone { pairing_id, peer: e.peer.key, tag, seq: 1 })
+            });
+            if let Some(tombstone) = &tombstone {
+                self.tombstones.push((**tombstone).clone());
+                if self.tombstones.len() > limits::MAX_TOMBSTONES {
+                    self.tombstones.remove(0);
+                }
+            }
+            self.remove(pairing_id);
+            self.job(Job::Store(StoreChange::Expired { pairing_id, tombstone }), Work::Forget);
+            self.out.push_back(Output::Event(Event::Gone { pairing_id, by_them: false }));
+        }
+    }
+}
