@@ -33,6 +33,10 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// Time for streams and connections to be closed properly at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Time for the tasks of the sockets to send what says that the connections are closed: libp2p gives no sign of it, and
+/// the program may end right after.
+const LAST_PACKETS: Duration = Duration::from_millis(20);
+
 /// Everything the task owns.
 pub(super) struct Driver {
     pub(super) swarm: Swarm<Behaviour>,
@@ -210,13 +214,17 @@ impl Driver {
                 }
             }
             let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
-            for peer in peers {
+            for peer in &peers {
                 // An error means that it is gone already.
-                let _ = self.swarm.disconnect_peer_id(peer);
+                let _ = self.swarm.disconnect_peer_id(*peer);
+            }
+            if peers.is_empty() {
+                return;
             }
             while self.swarm.connected_peers().next().is_some() {
                 self.swarm.select_next_some().await;
             }
+            tokio::time::sleep(LAST_PACKETS).await;
         };
         // What has not left by then stays behind.
         let _ = timeout(FAREWELL, leave).await;

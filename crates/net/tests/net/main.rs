@@ -10,3 +10,4 @@ mod round_trips;
 mod streams;
 mod support;
 mod traps;
+mod measure;

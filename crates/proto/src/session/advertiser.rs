@@ -15,6 +15,8 @@ const BACKOFF_MIN: Duration = Duration::from_millis(250);
 
 /// Keeps the record of a code in the DHT: published, refreshed, and buried twice.
 pub(super) struct Advertiser {
+    /// Whether there is a DHT to put anything into.
+    enabled: bool,
     seq: u64,
     next: Option<Time>,
     running: Option<JobId>,
@@ -30,13 +32,22 @@ enum Content {
 }
 
 impl Advertiser {
-    pub(super) fn new(now: Time) -> Advertiser {
+    /// The first record is due at once, if there is a DHT at all.
+    pub(super) fn new(now: Time, dht: bool) -> Advertiser {
         let backoff = BACKOFF_MIN;
-        Advertiser { seq: 0, next: Some(now), running: None, again: false, backoff, content: Content::Open }
+        Advertiser {
+            enabled: dht,
+            seq: 0,
+            next: Some(now),
+            running: None,
+            again: false,
+            backoff,
+            content: Content::Open,
+        }
     }
 
     pub(super) fn next(&self) -> Option<Time> {
-        if self.running.is_some() { None } else { self.next }
+        if self.running.is_some() || !self.enabled { None } else { self.next }
     }
 
     /// The content changed: publish anew.
@@ -84,7 +95,7 @@ impl Advertiser {
         advert: impl Fn(&Context<'_>) -> Advert,
         cx: &mut Context<'_>,
     ) {
-        if self.running.is_some() || self.next.is_none_or(|at| cx.now.time < at) {
+        if self.next().is_none_or(|at| cx.now.time < at) {
             return;
         }
         let (advert, ttl) = match &self.content {

@@ -95,7 +95,7 @@ impl Initiator {
             failed_proofs: 0,
             phase: Phase::Open,
             half_open: Vec::new(),
-            advertiser: Advertiser::new(cx.now.time),
+            advertiser: Advertiser::new(cx.now.time, cx.config.dht),
         }
     }
 
@@ -584,9 +584,6 @@ impl Initiator {
 
     /// Publishes the record, or buries it, if that is due.
     pub(super) fn advertise(&mut self, own: &[Address], cx: &mut Context<'_>) {
-        if !cx.config.dht {
-            return;
-        }
         let life = self.ends.since(cx.now.time);
         let advert = |cx: &Context<'_>| Advert {
             state: AdvertState::Open,

@@ -360,7 +360,9 @@ impl Links {
         let busy = self.peers.values().map(|e| e.publishing).sum::<usize>() >= PARALLEL_PUBLISHES;
         let publishes =
             self.peers.values().filter(|e| self.config.dht && !busy && e.publishing == 0).filter_map(|e| e.publish_at);
-        let pending = self.peers.values().filter_map(|e| pending_left(&e.peer, now)).map(|left| now.time + left);
+        let pending = self.peers.values().filter_map(|e| pending_left(&e.peer, now));
+        // One that is over and still here waits for a hello to end, which is an input of its own.
+        let pending = pending.filter(|left| !left.is_zero()).map(|left| now.time + left);
         hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending).min()
     }
 

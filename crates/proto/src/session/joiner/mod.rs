@@ -52,7 +52,7 @@ impl Joiner {
         let started = cx.now.time;
         let hints = target.hints.clone();
         let unfindable = hints.is_empty() && !cx.config.dht;
-        let mut search = Search::new(target, started);
+        let mut search = Search::new(target, cx.config.dht, started);
         search.add_hints(&hints, &id, cx);
         let mut joiner = Joiner { id, consent, started, phase: Phase::Searching(Box::new(search)) };
         if unfindable {

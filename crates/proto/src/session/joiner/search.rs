@@ -52,6 +52,8 @@ pub(super) struct Found {
 
 /// The look-ups in the DHT.
 struct LookUp {
+    /// Whether there is a DHT to ask.
+    enabled: bool,
     started: Time,
     count: usize,
     running: Vec<JobId>,
@@ -78,13 +80,13 @@ enum State {
 }
 
 impl Search {
-    pub(super) fn new(target: Target, now: Time) -> Search {
+    pub(super) fn new(target: Target, dht: bool, now: Time) -> Search {
         let Target { keys, mode, pin, .. } = target;
         Search {
             keys,
             mode,
             pin,
-            look_up: LookUp { started: now, count: 0, running: Vec::new() },
+            look_up: LookUp { enabled: dht, started: now, count: 0, running: Vec::new() },
             candidates: Vec::new(),
             found_at: None,
             busy_since: None,
@@ -220,7 +222,7 @@ impl Search {
 
     /// Starts a look-up if one is due.
     pub(super) fn look_up(&mut self, cx: &mut Context<'_>) {
-        if !cx.config.dht || self.look_up.next() > cx.now.time {
+        if !self.look_up.enabled || self.look_up.next() > cx.now.time {
             return;
         }
         self.look_up.count += 1;
@@ -274,8 +276,7 @@ impl Search {
         if !alive {
             return furthest;
         }
-        let proving = self.candidates.iter().any(|c| matches!(c.state, State::AwaitH2 { .. }));
-        if now.since(found_at) >= limits::CONNECT && self.busy_since.is_none() && !proving {
+        if now.since(found_at) >= limits::CONNECT && self.busy_since.is_none() && !self.is_proving() {
             return Some(furthest.unwrap_or(Cause::Unreachable));
         }
         None
@@ -292,23 +293,29 @@ impl Search {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let mut at = Some(self.look_up.next());
+        let active = self.candidates.iter().filter(|c| c.state.is_active()).count();
+        let mut at = self.look_up.enabled.then(|| self.look_up.next());
         for candidate in &self.candidates {
-            at = earlier(
-                at,
-                match &candidate.state {
-                    State::Waiting { until } | State::AwaitH2 { until, .. } => Some(*until),
-                    State::Dialling { .. } | State::Opening { .. } | State::Dead => None,
-                },
-            );
+            let due = match &candidate.state {
+                // With as many active as there may be, the end of one of them is what it waits for.
+                State::Waiting { until } => (active < limits::PARALLEL_CANDIDATES).then_some(*until),
+                State::AwaitH2 { until, .. } => Some(*until),
+                State::Dialling { .. } | State::Opening { .. } | State::Dead => None,
+            };
+            at = earlier(at, due);
         }
         at = earlier(at, self.busy_since.map(|since| since + limits::BUSY));
         let started = self.look_up.started;
-        match self.found_at {
-            Some(found) => earlier(at, Some(found + limits::CONNECT)),
-            None if self.answered == 0 => earlier(at, Some(started + limits::FIND_WITHOUT_DHT)),
-            None => earlier(at, Some(started + limits::FIND)),
-        }
+        let limit = match self.found_at {
+            Some(found) => (self.busy_since.is_none() && !self.is_proving()).then_some(found + limits::CONNECT),
+            None if self.answered == 0 => Some(started + limits::FIND_WITHOUT_DHT),
+            None => Some(started + limits::FIND),
+        };
+        earlier(at, limit)
+    }
+
+    fn is_proving(&self) -> bool {
+        self.candidates.iter().any(|c| matches!(c.state, State::AwaitH2 { .. }))
     }
 
     /// Ends every look-up, and every candidate but the winner.
