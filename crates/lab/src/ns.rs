@@ -88,6 +88,15 @@ impl Namespace {
         })
     }
 
+    /// Moves the calling thread into the namespace for the rest of its life.
+    ///
+    /// # Errors
+    /// When the kernel does not let it.
+    pub fn move_here(&self) -> Result<()> {
+        move_into_link_name_space(self.handle.as_fd(), Some(LinkNameSpaceType::Network))
+            .context("moving into a network namespace")
+    }
+
     /// Sets a kernel setting below `net.` inside the namespace.
     ///
     /// # Errors

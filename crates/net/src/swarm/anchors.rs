@@ -211,6 +211,14 @@ impl Anchors {
         Some(call(seed))
     }
 
+    /// We listen at a new address: whoever could not be reached before is called at once.
+    pub(crate) fn network_changed(&mut self, now: Instant) {
+        for seed in &mut self.seeds {
+            seed.backoff = Backoff::new(now);
+        }
+        self.explore = Backoff::new(now + FIRST_RETRY);
+    }
+
     /// A dial failed; ours are called again later.
     pub(crate) fn dial_failed(&mut self, attempt: ConnectionId, now: Instant, rng: &mut Rng) {
         for seed in &mut self.seeds {

@@ -18,9 +18,8 @@ impl Driver {
             SwarmEvent::Behaviour(Event::Kademlia(event)) => self.on_kademlia(*event),
             SwarmEvent::Behaviour(Event::Identify(event)) => self.on_identify(*event),
             SwarmEvent::Behaviour(Event::Silent(silent)) => {
-                if let Some(conn) = self.conns.of_swarm(silent.0) {
-                    let (conn, tid) = (conn.id, conn.tid);
-                    self.departing.insert(conn, (tid, DisconnectCause::TimedOut));
+                if let Some(conn) = self.conns.of_swarm_mut(silent.0) {
+                    (conn.closing, conn.silent) = (true, true);
                     self.swarm.close_connection(silent.0);
                 }
             }
@@ -60,6 +59,7 @@ impl Driver {
             return;
         };
         let dialled = endpoint.is_dialer();
+        tracing::debug!(%address, ?tid, dialled, "connected");
         let conn = self.conns.add(connection, peer, tid, address, endpoint);
         self.out.push(NetEvent::Connected { conn, tid, address, dialled });
         for over in self.dials.connected(connection, &peer, conn) {
@@ -75,15 +75,18 @@ impl Driver {
         let Some(conn) = self.conns.remove(connection) else {
             return;
         };
+        tracing::debug!(address = %conn.address, tid = ?conn.tid, ?cause, "disconnected");
         self.streams.gone(conn.id);
         for id in self.streams.unanswerable(conn.id) {
             self.out.push(NetEvent::StreamFailed { id, cause: StreamFailure::NoConnection });
         }
-        self.departing.entry(conn.id).or_insert_with(|| (conn.tid, disconnect_cause(cause)));
+        let cause = if conn.silent { DisconnectCause::TimedOut } else { disconnect_cause(cause) };
+        self.departing.insert(conn.id, (conn.tid, cause));
         self.stream_left(conn.id);
     }
 
     pub(super) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) {
+        tracing::debug!(%attempt, %error, "a dial failed");
         self.anchors.dial_failed(attempt, Instant::now(), &mut self.rng);
         if let Some(over) = self.dials.attempt_failed(attempt, error) {
             self.dial_over(over);
@@ -107,6 +110,8 @@ impl Driver {
         };
         if !self.listening.contains(&address) {
             self.listening.push(address);
+            self.anchors.network_changed(Instant::now());
+            tracing::debug!(%address, "listening");
             self.out.push(NetEvent::Listening { address });
             self.tell_interfaces();
             let named = self.named.iter().any(|a| a.ip == address.ip && a.transport == address.transport);
@@ -159,7 +164,6 @@ fn disconnect_cause(cause: Option<&ConnectionError>) -> DisconnectCause {
         Some(ConnectionError::IO(error)) => {
             // The transports box their errors: only the text says what it was.
             let text = error.to_string().to_lowercase();
-
             if text.contains("timed out") {
                 DisconnectCause::TimedOut
             } else if ["closed", "reset", "pipe", "eof"].iter().any(|sign| text.contains(sign)) {

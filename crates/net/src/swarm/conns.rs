@@ -20,6 +20,8 @@ pub(crate) struct Conn {
     pub(crate) held: bool,
     /// Whether it is to be closed, or is being closed.
     pub(crate) closing: bool,
+    /// Whether that is because the peer has fallen silent.
+    pub(crate) silent: bool,
 }
 
 /// The connections.
@@ -43,7 +45,10 @@ impl Conns {
         self.next += 1;
         let id = ConnId(self.next);
         self.by_swarm.insert(swarm_id, id);
-        self.by_id.insert(id, Conn { id, swarm_id, peer, tid, address, endpoint, held: false, closing: false });
+        self.by_id.insert(
+            id,
+            Conn { id, swarm_id, peer, tid, address, endpoint, held: false, closing: false, silent: false },
+        );
         id
     }
 
@@ -63,6 +68,10 @@ impl Conns {
 
     pub(crate) fn of_swarm(&self, swarm_id: ConnectionId) -> Option<&Conn> {
         self.by_id.get(self.by_swarm.get(&swarm_id)?)
+    }
+
+    pub(crate) fn of_swarm_mut(&mut self, swarm_id: ConnectionId) -> Option<&mut Conn> {
+        self.by_id.get_mut(self.by_swarm.get(&swarm_id)?)
     }
 
     /// The newest connection to a peer that is not being closed.

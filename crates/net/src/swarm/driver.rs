@@ -187,6 +187,7 @@ impl Driver {
         let connected = self.anchors.count();
         if connected != self.told_dht_peers {
             self.told_dht_peers = connected;
+            tracing::debug!(connected, "nodes of the DHT");
             self.out.push(NetEvent::DhtPeers(connected));
         }
         if self.anchors.knows_nobody() {

@@ -87,6 +87,7 @@ impl Behaviour {
 
     fn refuse<T>(&mut self, why: Refused) -> Result<T, ConnectionDenied> {
         self.refused += 1;
+        tracing::debug!(%why, "a connection was refused");
         Err(ConnectionDenied::new(why))
     }
 }

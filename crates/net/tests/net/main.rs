@@ -10,4 +10,3 @@ mod round_trips;
 mod streams;
 mod support;
 mod traps;
-mod measure;

@@ -1,0 +1,33 @@
+//! The network options of `start` and of the commands that may run a device themselves.
+
+use clap::Args;
+use handfast::{Address, Bootstrap};
+
+/// Where to listen and whom to ask.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Network options (for a device that this command starts)")]
+pub(crate) struct NetworkArgs {
+    /// Where to listen; repeatable [default: every interface, QUIC and TCP]
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) listen: Vec<Address>,
+    /// A node to meet others by, as `serve` prints it; repeatable.
+    #[arg(long, value_name = "MULTIADDR")]
+    pub(crate) bootstrap: Vec<Bootstrap>,
+    /// Do not use the DHT.
+    #[arg(long)]
+    pub(crate) no_dht: bool,
+    /// Do not look for devices on the local network: accepted, nothing is sent there yet.
+    #[arg(long)]
+    pub(crate) no_lan: bool,
+    /// Contact nothing outside the local network: no DHT.
+    #[arg(long)]
+    pub(crate) offline: bool,
+}
+
+impl NetworkArgs {
+    /// Whether anything was said.
+    pub(crate) fn is_given(&self) -> bool {
+        let NetworkArgs { listen, bootstrap, no_dht, no_lan, offline } = self;
+        !listen.is_empty() || !bootstrap.is_empty() || *no_dht || *no_lan || *offline
+    }
+}

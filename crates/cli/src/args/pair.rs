@@ -1,0 +1,85 @@
+//! `pair …`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::NetworkArgs;
+
+/// What to do about pairing.
+#[derive(Subcommand)]
+pub(crate) enum PairCommand {
+    /// Show twelve words and a QR, and wait for the other device.
+    Generate(Generate),
+    /// Enter the code of the other device.
+    Join(Join),
+    /// Show the sessions of this device, as either side.
+    #[command(visible_alias = "list")]
+    Status(Which),
+    /// Answer the question of a session with yes.
+    Accept(Which),
+    /// Answer the question of a session with no.
+    Reject(Which),
+    /// Withdraw a session.
+    Cancel(Which),
+}
+
+/// `pair generate`.
+#[derive(Args)]
+#[command(after_help = "\
+The words go to stdout, alone on one line if it is no terminal; everything else goes to stderr. Without a running device
+this command runs it itself until it is done.
+
+Examples:
+  handfast pair generate
+  handfast pair generate --ttl 120
+  handfast pair generate --yes --json --bootstrap ADDRESS")]
+pub(crate) struct Generate {
+    /// Do not ask: whoever enters the code is paired.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// How long the code lives, 5 to 3600 seconds.
+    #[arg(long, value_name = "SECS", default_value = "600", value_parser = ttl)]
+    pub(crate) ttl: Duration,
+    /// Print the code and return; the running device goes on waiting.
+    #[arg(long)]
+    pub(crate) no_wait: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// `pair join`.
+#[derive(Args)]
+#[command(after_help = "\
+Without CODE it asks: Tab completes words, four letters of each are enough, and a wrong one is marked at once. `-` reads
+the code from stdin. A code given as an argument may have been seen by other users of this machine and stays in the
+history of the shell.
+
+Examples:
+  handfast pair join
+  handfast pair join - < code.txt
+  handfast pair join \"legal winner thank year …\"")]
+pub(crate) struct Join {
+    /// The twelve words, or a HANDFAST: text, or - for stdin.
+    #[arg(value_name = "CODE")]
+    pub(crate) code: Vec<String>,
+    /// Do not ask: whoever shows the code is paired.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// Which session.
+#[derive(Args)]
+pub(crate) struct Which {
+    /// The session; may be left out if only one fits.
+    #[arg(value_name = "SESSION")]
+    pub(crate) session: Option<String>,
+}
+
+fn ttl(text: &str) -> Result<Duration, String> {
+    let range = handfast::MIN_TTL..=handfast::MAX_TTL;
+    let life = text.parse().ok().map(Duration::from_secs).filter(|life| range.contains(life));
+    life.ok_or_else(|| format!("a code lives {} to {} seconds", range.start().as_secs(), range.end().as_secs()))
+}

@@ -1,0 +1,121 @@
+//! What an instance is run with: the options of the command, and for what they leave open its `config.toml`.
+
+use std::io::Read as _;
+use std::path::Path;
+
+use handfast::{Address, Bootstrap, Builder, Cause, Error, Network};
+use serde::Deserialize;
+
+use crate::args::NetworkArgs;
+use crate::instance::Instance;
+
+/// Longest `config.toml`: it holds some addresses.
+const CONFIG_MAX: u64 = 64 * 1024;
+
+/// `config.toml`. A key that is not known is an error: a mistyped one must not be silently without effect.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    name: Option<String>,
+    #[serde(default)]
+    listen: Vec<String>,
+    #[serde(default)]
+    bootstrap: Vec<String>,
+    #[serde(default)]
+    no_dht: bool,
+    #[serde(default)]
+    offline: bool,
+}
+
+/// A device as it is to be started.
+///
+/// # Errors
+/// `usage` if `config.toml` cannot be understood, `storage` if it cannot be read.
+pub(crate) fn builder(instance: &Instance, name: Option<String>, args: &NetworkArgs) -> Result<Builder, Error> {
+    let path = instance.config();
+    let config = read(&path)?;
+    let listen: Vec<Address> = parse_all(&path, "listen", &config.listen)?;
+    let bootstrap: Vec<Bootstrap> = parse_all(&path, "bootstrap", &config.bootstrap)?;
+    let network = Network {
+        listen: if args.listen.is_empty() { listen } else { args.listen.clone() },
+        bootstrap: if args.bootstrap.is_empty() { bootstrap } else { args.bootstrap.clone() },
+        // Nodes of the DHT may be anywhere, so a device that stays in its network asks none.
+        no_dht: args.no_dht || args.offline || config.no_dht || config.offline,
+    };
+    let name = name.or(config.name).unwrap_or_else(|| instance.device_name());
+    Ok(Builder::new(instance.dir()).instance(instance.name.as_str()).name(&name).network(network))
+}
+
+fn read(path: &Path) -> Result<Config, Error> {
+    let unreadable =
+        |error: std::io::Error| Error::because(Cause::Storage, format!("{}: {error}", path.display()));
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut text = String::new();
+    file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
+    toml::from_str(&text).map_err(|error| {
+        Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end()))
+            .with_hint("the keys are name, listen, bootstrap, no_dht and offline")
+    })
+}
+
+fn parse_all<T>(path: &Path, key: &str, texts: &[String]) -> Result<Vec<T>, Error>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    texts
+        .iter()
+        .map(|text| {
+            text.parse().map_err(|error| {
+                Error::because(Cause::Usage, format!("{}: {key}: {error}", path.display()))
+                    .with_hint("mend this line of the file")
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: &str = "/ip4/5.1.2.3/udp/4001/quic-v1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN";
+
+    fn with_config(text: &str, args: &NetworkArgs) -> Result<String, Error> {
+        let home = tempfile::tempdir().expect("a folder");
+        let instance = Instance::new("alice".parse().expect("a name"), Some(home.path().join("h"))).expect("short");
+        instance.prepare().expect("made");
+        std::fs::write(instance.config(), text).expect("written");
+        builder(&instance, None, args).map(|builder| format!("{builder:?}"))
+    }
+
+    #[test]
+    fn the_file_counts_and_options_go_before_it() {
+        let text = format!("name = \"kitchen\"\nlisten = [\"/ip4/127.0.0.1/tcp/0\"]\nbootstrap = [\"{NODE}\"]\n");
+        let from_file = with_config(&text, &NetworkArgs::default()).expect("good");
+        assert!(from_file.contains("\"kitchen\"") && from_file.contains("5.1.2.3") && from_file.contains("127.0.0.1"));
+        assert!(from_file.contains("no_dht: false"));
+        let listen = vec!["/ip4/127.0.0.9/tcp/7".parse().expect("an address")];
+        let args = NetworkArgs { listen, offline: true, ..NetworkArgs::default() };
+        let from_args = with_config(&text, &args).expect("good");
+        assert!(from_args.contains("127.0.0.9") && !from_args.contains("127.0.0.1,"), "{from_args}");
+        assert!(from_args.contains("no_dht: true"));
+    }
+
+    #[test]
+    fn a_key_nobody_knows_and_a_bad_address_are_named() {
+        for (text, named) in [
+            ("bootstraps = []", "bootstraps"),
+            ("listen = [\"/ip4/1.2.3.4\"]", "/ip4/1.2.3.4"),
+            ("bootstrap = [\"/ip4/5.1.2.3/tcp/1\"]", "/ip4/5.1.2.3/tcp/1"),
+            ("listen = 3", "listen"),
+        ] {
+            let error = with_config(text, &NetworkArgs::default()).expect_err(text);
+            assert_eq!(error.cause, Cause::Usage, "{text}");
+            assert!(error.text.contains(named) && error.text.contains("config.toml"), "{}", error.text);
+        }
+    }
+}

@@ -1,0 +1,451 @@
+//! A peer made by hand: the program's own network driver on a host of the lab, told frame by frame what to say.
+//!
+//! It is what an attacker speaks through, and the naive device too. It lives on a thread of its own inside the host's
+//! namespace; its calls block, so that a scenario reads as the list of what happens.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use handfast_net::{Clock, Command, Config, NetEvent, Network, Role, StreamEnd, StreamProtocol, Timing, Transport as _};
+use handfast_proto::addr::{Address, Transport};
+use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
+use handfast_proto::records::RecordLimits;
+use handfast_proto::wire::frames::Frame;
+use handfast_proto::wire::record::{Record, Topic};
+use tokio::sync::mpsc;
+
+use crate::topology::Host;
+
+/// The longest any single step takes, on a busy machine too; longer means that it does not come.
+const STEP: Duration = Duration::from_secs(20);
+
+/// Commands that wait for the driver.
+const COMMANDS: usize = 1024;
+
+/// Events kept until somebody asks for them; the oldest go first, since nobody has asked for them for so long.
+const EVENTS_MAX: usize = 100_000;
+
+/// A hand-driven peer. Dropping it ends its network.
+pub struct Peer {
+    tid: Tid,
+    addresses: Vec<Address>,
+    commands: Option<mpsc::Sender<Command>>,
+    inbox: Arc<Inbox>,
+    jobs: AtomicU64,
+    thread: Option<JoinHandle<()>>,
+    /// Keeps the namespace until the thread has left it.
+    _host: Host,
+}
+
+/// What came on a stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A frame.
+    Frame(Frame),
+    /// The other side closed the stream, or it was lost.
+    Closed(StreamEnd),
+    /// Nothing within the time.
+    Silence,
+}
+
+/// A stream that somebody opened to this peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// The stream.
+    pub stream: StreamId,
+    /// The connection it runs on.
+    pub conn: ConnId,
+    /// Who is at its other end.
+    pub tid: Tid,
+}
+
+#[derive(Default)]
+struct Inbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<NetEvent>,
+    conns: BTreeMap<ConnId, (Tid, Address)>,
+    dht_peers: usize,
+    ended: bool,
+}
+
+impl Reply {
+    /// The frame.
+    ///
+    /// # Errors
+    /// When it is none.
+    pub fn frame(self) -> Result<Frame> {
+        match self {
+            Reply::Frame(frame) => Ok(frame),
+            Reply::Closed(end) => bail!("the stream was closed ({end:?}) where a frame was expected"),
+            Reply::Silence => bail!("nothing came where a frame was expected"),
+        }
+    }
+
+    /// Was the stream closed by the other side, without a frame?
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        matches!(self, Reply::Closed(_))
+    }
+}
+
+impl std::fmt::Display for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reply::Frame(frame) => write!(f, "answered with {:?}", frame.kind()),
+            Reply::Closed(_) => write!(f, "closed without a word"),
+            Reply::Silence => write!(f, "silent"),
+        }
+    }
+}
+
+impl Peer {
+    /// A device on `host` with a fresh transport key; `bootstrap` are nodes of the DHT as multiaddresses.
+    ///
+    /// # Errors
+    /// When it cannot listen, or an address is none.
+    pub fn device(host: &Host, bootstrap: &[String]) -> Result<Self> {
+        Self::start(host, Role::Device, bootstrap)
+    }
+
+    /// A node of the DHT on `host`.
+    ///
+    /// # Errors
+    /// As [`Peer::device`].
+    pub fn node(host: &Host, bootstrap: &[String]) -> Result<Self> {
+        Self::start(host, Role::Node { external: Vec::new() }, bootstrap)
+    }
+
+    fn start(host: &Host, role: Role, bootstrap: &[String]) -> Result<Self> {
+        let ip = host.ipv4().into();
+        let listen = [Transport::Quic, Transport::Tcp].map(|transport| Address { ip, port: 0, transport });
+        let config = Config {
+            listen: listen.to_vec(),
+            fallback_to_any_port: true,
+            bootstrap: bootstrap.iter().map(|text| text.parse()).collect::<Result<_, _>>()?,
+            role,
+            transport_seed: handfast_net::entropy::secret()?,
+            limits: RecordLimits::NODE,
+            timing: Timing::default(),
+        };
+        let tid = handfast_net::tid_of_seed(&config.transport_seed);
+        let (commands, to_driver) = mpsc::channel(COMMANDS);
+        let inbox = Arc::new(Inbox::default());
+        let (on, of) = (host.clone(), Arc::clone(&inbox));
+        let thread = std::thread::Builder::new().name("lab-peer".to_owned()).spawn(move || {
+            // A peer that does not start is noticed by its first step, which says why nothing comes.
+            let _ = drive(&on, config, to_driver, &of);
+            of.lock().ended = true;
+            of.changed.notify_all();
+        })?;
+        let mut peer = Self {
+            tid,
+            addresses: Vec::new(),
+            commands: Some(commands),
+            inbox,
+            jobs: AtomicU64::new(0),
+            thread: Some(thread),
+            _host: host.clone(),
+        };
+        while peer.addresses.len() < listen.len() {
+            let address = peer.take(STEP, |event| match_listening(event)).context("a peer does not listen")?;
+            peer.addresses.push(address);
+        }
+        Ok(peer)
+    }
+
+    /// Its transport key.
+    #[must_use]
+    pub const fn tid(&self) -> Tid {
+        self.tid
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// How others bootstrap from it, as multiaddresses.
+    #[must_use]
+    pub fn bootstrap(&self) -> Vec<String> {
+        let form = |address: &Address| {
+            let (host, port, transport) = (handfast_net::Host::Ip(address.ip), address.port, address.transport);
+            handfast_net::Bootstrap { host, port, transport, tid: self.tid }.to_string()
+        };
+        self.addresses.iter().map(form).collect()
+    }
+
+    /// Waits until it is connected to so many nodes of the DHT.
+    ///
+    /// # Errors
+    /// When that does not happen.
+    pub fn wait_for_nodes(&self, at_least: usize) -> Result<()> {
+        let deadline = Instant::now() + STEP;
+        let mut state = self.inbox.lock();
+        while state.dht_peers < at_least {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.ended {
+                bail!("connected to {} nodes of the DHT, not {at_least}", state.dht_peers);
+            }
+            state = self.inbox.wait(state, left);
+        }
+        Ok(())
+    }
+
+    /// Connects to `tid` at any of `addresses`.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn dial(&self, tid: Option<Tid>, addresses: &[Address]) -> Result<ConnId> {
+        let id = self.job();
+        self.command(Command::Dial { id, tid, addresses: addresses.to_vec() })?;
+        self.take(STEP, |event| match event {
+            NetEvent::Dialled { id: of, conn } if *of == id => Some(Ok(*conn)),
+            NetEvent::DialFailed { id: of, failure } if *of == id => Some(Err(failure.clone())),
+            _ => None,
+        })
+        .context("a dial had no end")?
+        .context("a dial failed")
+    }
+
+    /// Opens a stream.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn open(&self, conn: ConnId, protocol: StreamProtocol) -> Result<StreamId> {
+        let id = self.job();
+        self.command(Command::OpenStream { id, conn, protocol })?;
+        self.take(STEP, |event| match event {
+            NetEvent::StreamOpened { id: of, stream } if *of == id => Some(Ok(*stream)),
+            NetEvent::StreamFailed { id: of, cause } if *of == id => Some(Err(*cause)),
+            _ => None,
+        })
+        .context("a stream was not opened")?
+        .context("a stream was refused")
+    }
+
+    /// Opens a stream and writes frames on it at once.
+    ///
+    /// # Errors
+    /// When the connection is gone.
+    pub fn say(&self, conn: ConnId, protocol: StreamProtocol, frames: Vec<Frame>) -> Result<StreamId> {
+        let stream = self.open(conn, protocol)?;
+        self.send(stream, frames)?;
+        Ok(stream)
+    }
+
+    /// Writes frames in one go.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn send(&self, stream: StreamId, frames: Vec<Frame>) -> Result<()> {
+        self.command(Command::Send { stream, frames })
+    }
+
+    /// Closes a stream after what was sent.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn close(&self, stream: StreamId) -> Result<()> {
+        self.command(Command::CloseStream { stream })
+    }
+
+    /// Closes a connection.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn hang_up(&self, conn: ConnId) -> Result<()> {
+        self.command(Command::CloseConnection { conn })
+    }
+
+    /// Waits for the next stream of `protocol` that somebody opens here.
+    ///
+    /// # Errors
+    /// When none comes within `limit`.
+    pub fn accept(&self, protocol: StreamProtocol, limit: Duration) -> Result<Inbound> {
+        let (stream, conn) = self
+            .take(limit, |event| match event {
+                NetEvent::StreamInbound { stream, conn, protocol: of } if *of == protocol => Some((*stream, *conn)),
+                _ => None,
+            })
+            .with_context(|| format!("nobody opened a stream {}", protocol.name()))?;
+        let tid = self.tid_of(conn).context("a stream on an unknown connection")?;
+        Ok(Inbound { stream, conn, tid })
+    }
+
+    /// What comes next on a stream within `limit`.
+    #[must_use]
+    pub fn reply(&self, of: StreamId, limit: Duration) -> Reply {
+        let next = self.take(limit, |event| match event {
+            NetEvent::Frame { stream, frame } if *stream == of => Some(Reply::Frame(frame.clone())),
+            NetEvent::StreamClosed { stream, end } if *stream == of => Some(Reply::Closed(*end)),
+            _ => None,
+        });
+        next.unwrap_or(Reply::Silence)
+    }
+
+    /// The next frame of a stream, whenever it comes.
+    ///
+    /// # Errors
+    /// When the stream ends or stays silent.
+    pub fn frame(&self, of: StreamId) -> Result<Frame> {
+        self.reply(of, STEP).frame()
+    }
+
+    /// Puts a record into the DHT; gives how many nodes stored it.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn put(&self, record: &Record) -> Result<usize> {
+        let id = self.job();
+        self.command(Command::Put { id, record: record.clone() })?;
+        self.take(STEP, |event| match event {
+            NetEvent::PutDone { id: of, stored_on } if *of == id => Some(*stored_on),
+            _ => None,
+        })
+        .context("a put had no end")
+    }
+
+    /// Looks a topic up to the end: what was found, and how many nodes answered.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn get(&self, topic: Topic) -> Result<(Vec<Record>, usize)> {
+        let id = self.job();
+        self.command(Command::Get { id, topic })?;
+        let answered = self
+            .take(STEP, |event| match event {
+                NetEvent::GetDone { id: of, answered } if *of == id => Some(*answered),
+                _ => None,
+            })
+            .context("a look-up had no end")?;
+        let found = std::iter::from_fn(|| {
+            self.take(Duration::ZERO, |event| match event {
+                NetEvent::Found { id: of, record } if *of == id => Some(record.clone()),
+                _ => None,
+            })
+        });
+        Ok((found.collect(), answered))
+    }
+
+    /// The transport key at the other end of a connection.
+    #[must_use]
+    pub fn tid_of(&self, conn: ConnId) -> Option<Tid> {
+        self.inbox.lock().conns.get(&conn).map(|(tid, _)| *tid)
+    }
+
+    fn job(&self) -> JobId {
+        JobId(self.jobs.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn command(&self, command: Command) -> Result<()> {
+        let commands = self.commands.as_ref().context("the peer has ended")?;
+        commands.blocking_send(command).ok().context("the peer has ended")
+    }
+
+    /// Takes the first event that `pick` wants, waiting for it at most `limit`.
+    fn take<T>(&self, limit: Duration, pick: impl Fn(&NetEvent) -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + limit;
+        let mut state = self.inbox.lock();
+        loop {
+            let found = state.events.iter().enumerate().find_map(|(at, event)| Some((at, pick(event)?)));
+            if let Some((at, value)) = found {
+                state.events.remove(at);
+                return Some(value);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.ended {
+                return None;
+            }
+            state = self.inbox.wait(state, left);
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(thread) = self.thread.take() {
+            // A thread that panicked has nothing left to end.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, state: MutexGuard<'a, State>, left: Duration) -> MutexGuard<'a, State> {
+        self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    fn add(&self, event: NetEvent) {
+        let mut state = self.lock();
+        if let NetEvent::Connected { conn, tid, address, .. } = &event {
+            state.conns.insert(*conn, (*tid, *address));
+        }
+        if let NetEvent::DhtPeers(peers) = &event {
+            state.dht_peers = *peers;
+        }
+        if !is_noise(&event) {
+            state.events.push_back(event);
+        }
+        if state.events.len() > EVENTS_MAX {
+            state.events.pop_front();
+        }
+        drop(state);
+        self.changed.notify_all();
+    }
+}
+
+fn match_listening(event: &NetEvent) -> Option<Address> {
+    if let NetEvent::Listening { address } = event { Some(*address) } else { None }
+}
+
+/// What nobody ever waits for.
+const fn is_noise(event: &NetEvent) -> bool {
+    matches!(
+        event,
+        NetEvent::Stored { .. }
+            | NetEvent::DhtPeers(_)
+            | NetEvent::Interfaces(_)
+            | NetEvent::Observed { .. }
+            | NetEvent::Connected { .. }
+            | NetEvent::Disconnected { .. }
+            | NetEvent::ListenerGone { .. }
+    )
+}
+
+/// The peer's thread: inside the namespace, one runtime, until its owner is gone.
+fn drive(host: &Host, config: Config, mut commands: mpsc::Receiver<Command>, inbox: &Inbox) -> Result<()> {
+    host.namespace().move_here()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut network: Network = handfast_net::start(config, Clock::start())?;
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(command) => network.send(command).await?,
+                    None => break,
+                },
+                event = network.next() => match event {
+                    Some(event) => inbox.add(event),
+                    None => break,
+                },
+            }
+        }
+        network.end().await;
+        Ok(())
+    })
+}
