@@ -37,8 +37,11 @@ pub const HELLO_RETRY: Duration = Duration::from_secs(30);
 pub const RESUME_REDIAL_MIN: Duration = Duration::from_secs(1);
 /// See [`RESUME_REDIAL_MIN`].
 pub const RESUME_REDIAL_MAX: Duration = Duration::from_secs(8);
-/// After so many refused dials in a row the other program is gone, not the network.
-pub const REFUSED_DIALS: u32 = 3;
+/// After so many refused dials in a row the other program is gone, not the network: its next run has another transport
+/// key and knows nothing of the handshake.
+pub const REFUSED_DIALS: u32 = 2;
+/// How much longer QUIC may take after TCP was refused at the same device.
+pub const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 
 /// A record is published anew this often while a session is open.
 pub const REPUBLISH: Duration = Duration::from_secs(120);

@@ -1,6 +1,8 @@
 //! The joiner's handshake after both proved the code: its stream, what replaces a broken one, and its steps.
 
-use crate::addr::{Address, Path};
+use std::time::Duration;
+
+use crate::addr::{Address, Path, Transport};
 use crate::handshake::joiner::{ReceivedH4, SentH3, SentH5};
 use crate::id::{ConnId, JobId, PairingId, StreamId, Tid};
 use crate::limits;
@@ -28,9 +30,18 @@ enum Link {
 
 /// A new connection for a handshake that lost its own.
 enum Redial {
-    Waiting { until: Time },
-    Dialling { job: JobId },
-    Opening { job: JobId },
+    Waiting {
+        until: Time,
+    },
+    /// QUIC and TCP are dialled apart: a TCP port that refuses says at once that the program is gone, where QUIC is silent.
+    Dialling {
+        quic: Option<JobId>,
+        tcp: Option<JobId>,
+        until: Option<Time>,
+    },
+    Opening {
+        job: JobId,
+    },
 }
 
 /// What the handshake has reached.
@@ -67,9 +78,11 @@ impl Agreed {
     pub(super) fn deadline(&self, step: &Step) -> Option<Time> {
         let lost = match &self.link {
             Link::Up { .. } => None,
-            Link::Lost { since, redial: Redial::Waiting { until }, .. } => {
-                earlier(Some(*until), Some(*since + limits::RESUME))
-            }
+            Link::Lost {
+                since,
+                redial: Redial::Waiting { until } | Redial::Dialling { until: Some(until), .. },
+                ..
+            } => earlier(Some(*until), Some(*since + limits::RESUME)),
             Link::Lost { since, .. } => Some(*since + limits::RESUME),
         };
         match step {
@@ -105,35 +118,60 @@ impl Agreed {
         self.lost(cx.now.time);
     }
 
-    /// Starts a new connection if one is due.
+    /// Starts a new connection if one is due, and ends a try that a refusal has made hopeless.
     pub(super) fn redial(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.time;
-        if let Link::Lost { redial, .. } = &mut self.link
-            && matches!(redial, Redial::Waiting { until } if *until <= now)
-        {
-            let job = cx.job(Job::Dial { tid: self.tid, addresses: self.addresses.clone() });
-            *redial = Redial::Dialling { job };
+        let Link::Lost { dials, redial, .. } = &mut self.link else { return };
+        match redial {
+            Redial::Waiting { until } if *until <= now => {
+                let mut dial = |transport| {
+                    let addresses: Vec<Address> =
+                        self.addresses.iter().copied().filter(|a| a.transport == transport).collect();
+                    (!addresses.is_empty()).then(|| cx.job(Job::Dial { tid: self.tid, addresses }))
+                };
+                let (quic, tcp) = (dial(Transport::Quic), dial(Transport::Tcp));
+                *dials += 1;
+                *redial = Redial::Dialling { quic, tcp, until: None };
+            }
+            Redial::Dialling { quic, tcp, until: Some(until) } if *until <= now => {
+                for job in [*quic, *tcp].into_iter().flatten() {
+                    cx.cancel(job);
+                }
+                *redial = Redial::Waiting { until: now + redial_pause(*dials) };
+            }
+            Redial::Waiting { .. } | Redial::Dialling { .. } | Redial::Opening { .. } => {}
         }
     }
 
     pub(super) fn dialled(&mut self, id: JobId, conn: ConnId, path: Path, cx: &mut Context<'_>) {
-        if let Link::Lost { redial, .. } = &mut self.link
-            && matches!(redial, Redial::Dialling { job } if *job == id)
-        {
-            let job = cx.job(Job::OpenStream(conn));
-            *redial = Redial::Opening { job };
-            self.path = path;
+        let Link::Lost { redial, .. } = &mut self.link else { return };
+        let Redial::Dialling { quic, tcp, .. } = redial else { return };
+        if ![*quic, *tcp].contains(&Some(id)) {
+            return;
         }
+        for other in [*quic, *tcp].into_iter().flatten().filter(|job| *job != id) {
+            cx.cancel(other);
+        }
+        let job = cx.job(Job::OpenStream(conn));
+        *redial = Redial::Opening { job };
+        self.path = path;
     }
 
     pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
-        if let Link::Lost { dials, refused, redial, .. } = &mut self.link
-            && matches!(redial, Redial::Dialling { job } if *job == id)
-        {
-            *dials += 1;
+        let Link::Lost { dials, refused, redial, .. } = &mut self.link else { return };
+        let Redial::Dialling { quic, tcp, until } = redial else { return };
+        if *tcp == Some(id) {
+            *tcp = None;
+            // Another transport key at its address means the same: the run that we knew has ended.
             *refused = if failure == DialFailure::NoAnswer { 0 } else { *refused + 1 };
-            let pause = limits::RESUME_REDIAL_MIN * 2u32.saturating_pow(*dials - 1);
-            *redial = Redial::Waiting { until: now + pause.min(limits::RESUME_REDIAL_MAX) };
+            *until = (failure != DialFailure::NoAnswer).then_some(now + limits::AFTER_REFUSAL);
+        } else if *quic == Some(id) {
+            *quic = None;
+        } else {
+            return;
+        }
+        if quic.is_none() && tcp.is_none() {
+            *redial = Redial::Waiting { until: now + redial_pause(*dials) };
         }
     }
 
@@ -169,10 +207,20 @@ impl Agreed {
     pub(super) fn close(&self, cx: &mut Context<'_>) {
         match &self.link {
             Link::Up { stream } => cx.finish(*stream),
-            Link::Lost { redial: Redial::Dialling { job } | Redial::Opening { job }, .. } => cx.cancel(*job),
+            Link::Lost { redial: Redial::Dialling { quic, tcp, .. }, .. } => {
+                for job in [*quic, *tcp].into_iter().flatten() {
+                    cx.cancel(job);
+                }
+            }
+            Link::Lost { redial: Redial::Opening { job }, .. } => cx.cancel(*job),
             Link::Lost { redial: Redial::Waiting { .. }, .. } => {}
         }
     }
+}
+
+/// The pause after the `dials`th try.
+fn redial_pause(dials: u32) -> Duration {
+    (limits::RESUME_REDIAL_MIN * 2u32.saturating_pow(dials.saturating_sub(1))).min(limits::RESUME_REDIAL_MAX)
 }
 
 impl Step {

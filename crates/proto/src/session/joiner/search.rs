@@ -402,7 +402,8 @@ impl Candidate {
         self.unproven += 1;
         let cause = match end {
             StreamEnd::Finished => Cause::AuthenticationFailed,
-            StreamEnd::Lost => Cause::ConnectionLost,
+            // Found, and cut before it said anything: as good as no connection.
+            StreamEnd::Lost => Cause::Unreachable,
         };
         if end == StreamEnd::Finished && self.unproven >= limits::UNPROVEN_TRIES {
             self.kill(cause);
@@ -459,8 +460,7 @@ fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
 
 /// How the tries of a candidate end, those that got further last: of several candidates' failures the furthest explains
 /// a search best.
-const BY_PROGRESS: [Cause; 5] =
-    [Cause::Unreachable, Cause::ConnectionLost, Cause::TimedOut, Cause::AuthenticationFailed, Cause::WrongDevice];
+const BY_PROGRESS: [Cause; 4] = [Cause::Unreachable, Cause::TimedOut, Cause::AuthenticationFailed, Cause::WrongDevice];
 
 fn progress(cause: Cause) -> Option<usize> {
     BY_PROGRESS.iter().position(|c| *c == cause)
