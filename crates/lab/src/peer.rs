@@ -20,6 +20,20 @@ use tokio::sync::mpsc;
 
 use crate::topology::Host;
 
+/// A closure that gives a value for the events it wants and leaves the others.
+macro_rules! pick {
+    ($($pattern:pat if $guard:expr => $value:expr),+ $(,)?) => {
+        |event: &NetEvent| {
+            $(if let $pattern = event
+                && $guard
+            {
+                return Some($value);
+            })+
+            None
+        }
+    };
+}
+
 /// The longest any single step takes, on a busy machine too; longer means that it does not come.
 const STEP: Duration = Duration::from_secs(20);
 
@@ -208,11 +222,13 @@ impl Peer {
     pub fn dial(&self, tid: Option<Tid>, addresses: &[Address]) -> Result<ConnId> {
         let id = self.job();
         self.command(Command::Dial { id, tid, addresses: addresses.to_vec() })?;
-        self.take(STEP, |event| match event {
-            NetEvent::Dialled { id: of, conn } if *of == id => Some(Ok(*conn)),
-            NetEvent::DialFailed { id: of, failure } if *of == id => Some(Err(failure.clone())),
-            _ => None,
-        })
+        self.take(
+            STEP,
+            pick!(
+                NetEvent::Dialled { id: of, conn } if *of == id => Ok(*conn),
+                NetEvent::DialFailed { id: of, failure } if *of == id => Err(failure.clone()),
+            ),
+        )
         .context("a dial had no end")?
         .context("a dial failed")
     }
@@ -224,11 +240,13 @@ impl Peer {
     pub fn open(&self, conn: ConnId, protocol: StreamProtocol) -> Result<StreamId> {
         let id = self.job();
         self.command(Command::OpenStream { id, conn, protocol })?;
-        self.take(STEP, |event| match event {
-            NetEvent::StreamOpened { id: of, stream } if *of == id => Some(Ok(*stream)),
-            NetEvent::StreamFailed { id: of, cause } if *of == id => Some(Err(*cause)),
-            _ => None,
-        })
+        self.take(
+            STEP,
+            pick!(
+                NetEvent::StreamOpened { id: of, stream } if *of == id => Ok(*stream),
+                NetEvent::StreamFailed { id: of, cause } if *of == id => Err(*cause),
+            ),
+        )
         .context("a stream was not opened")?
         .context("a stream was refused")
     }
@@ -272,11 +290,10 @@ impl Peer {
     /// # Errors
     /// When none comes within `limit`.
     pub fn accept(&self, protocol: StreamProtocol, limit: Duration) -> Result<Inbound> {
+        let inbound =
+            pick!(NetEvent::StreamInbound { stream, conn, protocol: of } if *of == protocol => (*stream, *conn));
         let (stream, conn) = self
-            .take(limit, |event| match event {
-                NetEvent::StreamInbound { stream, conn, protocol: of } if *of == protocol => Some((*stream, *conn)),
-                _ => None,
-            })
+            .take(limit, inbound)
             .with_context(|| format!("nobody opened a stream {}", protocol.name()))?;
         let tid = self.tid_of(conn).context("a stream on an unknown connection")?;
         Ok(Inbound { stream, conn, tid })
@@ -285,11 +302,13 @@ impl Peer {
     /// What comes next on a stream within `limit`.
     #[must_use]
     pub fn reply(&self, of: StreamId, limit: Duration) -> Reply {
-        let next = self.take(limit, |event| match event {
-            NetEvent::Frame { stream, frame } if *stream == of => Some(Reply::Frame(frame.clone())),
-            NetEvent::StreamClosed { stream, end } if *stream == of => Some(Reply::Closed(*end)),
-            _ => None,
-        });
+        let next = self.take(
+            limit,
+            pick!(
+                NetEvent::Frame { stream, frame } if *stream == of => Reply::Frame(frame.clone()),
+                NetEvent::StreamClosed { stream, end } if *stream == of => Reply::Closed(*end),
+            ),
+        );
         next.unwrap_or(Reply::Silence)
     }
 
@@ -301,6 +320,60 @@ impl Peer {
         self.reply(of, STEP).frame()
     }
 
+    /// Passes frames between a stream that somebody opened here and a new one on `to`, unchanged and both ways, until one
+    /// of them ends or `limit` is over; then closes the other. Gives what came from the first.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn relay(&self, from: StreamId, to: ConnId, limit: Duration) -> Result<Vec<Frame>> {
+        self.relay_changed(from, to, limit, |_, frame| Ok(frame))
+    }
+
+    /// As [`Peer::relay`], with every frame going through `change`, which is told whether it comes from the first side.
+    ///
+    /// # Errors
+    /// When the network has ended or `change` fails.
+    pub fn relay_changed(
+        &self,
+        from: StreamId,
+        to: ConnId,
+        limit: Duration,
+        mut change: impl FnMut(bool, Frame) -> Result<Frame>,
+    ) -> Result<Vec<Frame>> {
+        let deadline = Instant::now() + limit;
+        let other = self.open(to, StreamProtocol::Pair)?;
+        let mut seen = Vec::new();
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let next = self.take(
+                left,
+                pick!(
+                    NetEvent::Frame { stream, frame } if *stream == from || *stream == other
+                        => (*stream == from, Some(frame.clone())),
+                    NetEvent::StreamClosed { stream, .. } if *stream == from || *stream == other
+                        => (*stream == from, None),
+                ),
+            );
+            match next {
+                Some((of_first, Some(frame))) => {
+                    if of_first {
+                        seen.push(frame.clone());
+                    }
+                    self.send(if of_first { other } else { from }, vec![change(of_first, frame)?])?;
+                }
+                Some((of_first, None)) => {
+                    self.close(if of_first { other } else { from })?;
+                    return Ok(seen);
+                }
+                None => {
+                    self.close(from)?;
+                    self.close(other)?;
+                    return Ok(seen);
+                }
+            }
+        }
+    }
+
     /// Puts a record into the DHT; gives how many nodes stored it.
     ///
     /// # Errors
@@ -308,11 +381,8 @@ impl Peer {
     pub fn put(&self, record: &Record) -> Result<usize> {
         let id = self.job();
         self.command(Command::Put { id, record: record.clone() })?;
-        self.take(STEP, |event| match event {
-            NetEvent::PutDone { id: of, stored_on } if *of == id => Some(*stored_on),
-            _ => None,
-        })
-        .context("a put had no end")
+        self.take(STEP, pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on))
+            .context("a put had no end")
     }
 
     /// Looks a topic up to the end: what was found, and how many nodes answered.
@@ -323,17 +393,10 @@ impl Peer {
         let id = self.job();
         self.command(Command::Get { id, topic })?;
         let answered = self
-            .take(STEP, |event| match event {
-                NetEvent::GetDone { id: of, answered } if *of == id => Some(*answered),
-                _ => None,
-            })
+            .take(STEP, pick!(NetEvent::GetDone { id: of, answered } if *of == id => *answered))
             .context("a look-up had no end")?;
-        let found = std::iter::from_fn(|| {
-            self.take(Duration::ZERO, |event| match event {
-                NetEvent::Found { id: of, record } if *of == id => Some(record.clone()),
-                _ => None,
-            })
-        });
+        let next = pick!(NetEvent::Found { id: of, record } if *of == id => record.clone());
+        let found = std::iter::from_fn(|| self.take(Duration::ZERO, next));
         Ok((found.collect(), answered))
     }
 

@@ -68,7 +68,7 @@ fn summary(done: &[Done], out: &mut dyn Write) -> Result<bool> {
 
 impl Done {
     fn is_ok(&self) -> bool {
-        matches!(self.outcome, Ok(Outcome::Passed(_) | Outcome::Skipped))
+        self.outcome.as_ref().is_ok_and(Outcome::is_ok)
     }
 }
 

@@ -19,6 +19,28 @@ pub(super) enum Outcome {
     Skipped,
 }
 
+impl Outcome {
+    /// Nothing is wrong.
+    pub(super) fn is_ok(&self) -> bool {
+        match self {
+            Self::Passed(_) | Self::Skipped => true,
+            Self::Failed(_) => false,
+        }
+    }
+
+    /// What two parts of one step came to: right only if both are.
+    fn and(self, other: Self) -> Self {
+        let mut sum = Tally::default();
+        for part in [&self, &other] {
+            match part {
+                Self::Passed(tally) | Self::Failed(tally) => sum.add(*tally),
+                Self::Skipped => {}
+            }
+        }
+        if self.is_ok() && other.is_ok() { Self::Passed(sum) } else { Self::Failed(sum) }
+    }
+}
+
 /// One check.
 pub(super) struct Step {
     /// What `cargo xtask ci NAME` calls it.
@@ -49,7 +71,7 @@ pub(super) const STEPS: &[Step] = &[
     Step { name: "models", what: "the protocol models give the expected verdicts", run: run_models },
     Step { name: "clippy", what: "no warning from the compiler or clippy", run: run_clippy },
     Step { name: "docs", what: "no warning from the documentation", run: run_docs },
-    Step { name: "tests", what: "all tests but the lab's", run: run_tests },
+    Step { name: "tests", what: "all tests but those between network namespaces", run: run_tests },
     Step { name: "examples", what: "every example runs to its end", run: run_examples },
     Step { name: "lab", what: "the real program between network namespaces", run: run_lab },
 ];
@@ -58,8 +80,8 @@ pub(super) const STEPS: &[Step] = &[
 /// dependency is built in two ways.
 const BUILD: [&str; 5] = ["build", "--locked", "--workspace", "--bins", "--examples"];
 
-/// The package whose tests measure time on a network of their own: they run alone, one after another.
-const LAB: &str = "handfast-lab";
+/// The member that runs the real program between network namespaces.
+const LAB: &str = "crates/lab";
 
 fn found_nothing(ok: bool) -> Outcome {
     if ok { Outcome::Passed(Tally::default()) } else { Outcome::Failed(Tally::default()) }
@@ -94,24 +116,58 @@ fn run_docs(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
     cargo(workspace, &args, &[("RUSTDOCFLAGS", "-D warnings")], out)
 }
 
-/// The runner is cargo's own on every machine, so that a test that passes here passes there.
+/// The runner is cargo's own on every machine, so that a test that passes here passes there. Always the whole workspace
+/// is named and some of its targets: with fewer packages the dependencies would have other features, and be built again.
 fn run_tests(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    cargo(workspace, &["test", "--locked", "--workspace", "--exclude", LAB, "--no-fail-fast"], &[], out)
+    let mut args = vec!["test", "--locked", "--workspace", "--no-fail-fast", "--lib", "--bins"];
+    let mut tests = Vec::new();
+    for member in workspace.members()?.iter().filter(|member| member.dir != LAB) {
+        tests.extend(integration_tests(workspace, &member.dir)?);
+    }
+    for test in &tests {
+        args.extend(["--test", test]);
+    }
+    let targets = cargo(workspace, &args, &[], out)?;
+    let docs = cargo(workspace, &["test", "--locked", "--workspace", "--no-fail-fast", "--doc"], &[], out)?;
+    Ok(targets.and(docs))
 }
 
+/// The lab's own tests measure time on networks of their own: one after another, and nothing beside them.
 fn run_lab(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    match cargo(workspace, &BUILD, &[], out)? {
-        Outcome::Passed(_) => {}
-        failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
+    let built = cargo(workspace, &BUILD, &[], out)?;
+    if !built.is_ok() {
+        return Ok(built);
     }
-    cargo(workspace, &["test", "--locked", "-p", LAB, "--no-fail-fast", "--", "--test-threads=1"], &[], out)
+    let tests = integration_tests(workspace, LAB)?;
+    let mut args = vec!["test", "--locked", "--workspace", "--no-fail-fast"];
+    for test in &tests {
+        args.extend(["--test", test]);
+    }
+    args.extend(["--", "--test-threads=1"]);
+    cargo(workspace, &args, &[], out)
+}
+
+/// The names of a member's integration tests: each file in `tests`, each folder in it with a `main.rs`.
+fn integration_tests(workspace: &Workspace, member: &str) -> Result<Vec<String>> {
+    let dir = workspace.root().join(member).join("tests");
+    let mut names = Vec::new();
+    if dir.is_dir() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("cannot list {}", dir.display()))? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").is_file() {
+                names.extend(path.file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+            }
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
 }
 
 /// Runs each example of the library. (Not by `cargo run -p`, which would build half of the dependencies once more.)
 fn run_examples(workspace: &Workspace, out: &mut dyn Write) -> Result<Outcome> {
-    match cargo(workspace, &BUILD, &[], out)? {
-        Outcome::Passed(_) => {}
-        failed @ (Outcome::Failed(_) | Outcome::Skipped) => return Ok(failed),
+    let built = cargo(workspace, &BUILD, &[], out)?;
+    if !built.is_ok() {
+        return Ok(built);
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.root().join("target"), Into::into);
     let mut tally = Tally::default();

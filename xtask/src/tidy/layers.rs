@@ -25,8 +25,13 @@ const LAYERS: [Layer; 6] = [
     },
     // The command is a thin user of the library: it reaches protocol and network only through it.
     Layer { dir: "crates/cli", import: "handfast_cli", package: "handfast-cli", below: &["handfast"] },
-    // The lab runs the real program from outside, so what it sees is what people see.
-    Layer { dir: "crates/lab", import: "handfast_lab", package: "handfast-lab", below: &[] },
+    // The lab runs the real program from outside; its attackers speak the protocol themselves.
+    Layer {
+        dir: "crates/lab",
+        import: "handfast_lab",
+        package: "handfast-lab",
+        below: &["handfast-net", "handfast-proto"],
+    },
     Layer { dir: "xtask", import: "xtask", package: "xtask", below: &[] },
 ];
 

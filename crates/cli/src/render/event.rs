@@ -1,0 +1,121 @@
+//! What happens in a session, as lines for people.
+
+use handfast::{DeviceCard, EventKind};
+
+use super::{clean, error};
+
+/// The line for an event of a session; none if it says nothing to a person.
+pub(crate) fn line(kind: &EventKind) -> Option<String> {
+    match kind {
+        EventKind::CodeAdvertised { nodes: 0, .. } => Some("No node of the DHT has stored the code yet; trying again.".to_owned()),
+        EventKind::CodeAdvertised { nodes: 1, .. } => Some("The code can be found: 1 node has stored it.".to_owned()),
+        EventKind::CodeAdvertised { nodes, .. } => Some(format!("The code can be found: {nodes} nodes have stored it.")),
+        EventKind::CodeEntered { .. } => Some("Looking for the other device.".to_owned()),
+        EventKind::SessionDiscovered { found_by, addresses, .. } => {
+            let count = match addresses.len() {
+                1 => "1 address".to_owned(),
+                n => format!("{n} addresses"),
+            };
+            Some(format!("Found it by {}, at {count}.", clean(found_by)))
+        }
+        EventKind::Connected { path, address, .. } => Some(format!("Connected: {}, {}.", clean(path), clean(address))),
+        EventKind::Paired { device, path, elapsed_ms, .. } => {
+            Some(format!("Paired with {}, {}, in {elapsed_ms} ms.", named(device), clean(path)))
+        }
+        EventKind::PairingFailed { text, hint, .. } => Some(error(text, hint)),
+        _ => None,
+    }
+}
+
+/// A device with its fingerprint.
+pub(crate) fn named(device: &DeviceCard) -> String {
+    format!("{} ({})", clean(&device.name), clean(&device.fingerprint))
+}
+
+/// Who asks to be paired.
+pub(crate) struct Asker<'a> {
+    /// The device.
+    pub(crate) device: &'a DeviceCard,
+    /// `lan`, `direct` or `relay`.
+    pub(crate) path: &'a str,
+    /// It is paired already.
+    pub(crate) known: bool,
+    /// What must be seen before the answer.
+    pub(crate) warning: Option<&'a str>,
+}
+
+impl Asker<'_> {
+    /// What stands above the question.
+    pub(crate) fn description(&self) -> String {
+        let Asker { device, path, known, warning } = self;
+        let mut text = format!("\n{} wants to be paired with this device.\n", clean(&device.name));
+        for (what, value) in
+            [("type", &device.kind), ("fingerprint", &device.fingerprint), ("path", &(*path).to_owned())]
+        {
+            text.push_str(&format!("  {what:<12} {}\n", clean(value)));
+        }
+        if *known {
+            text.push_str("  It is paired already: this renews the pairing.\n");
+        }
+        if let Some(warning) = warning {
+            text.push_str(&format!("  WARNING: {}\n", clean(warning)));
+        }
+        text.push_str("Compare the fingerprint with the one the other device shows for itself (`handfast status`).");
+        text
+    }
+
+    /// The question.
+    pub(crate) fn question(&self) -> String {
+        format!("Allow {}? [y/N] ", named(self.device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn card() -> DeviceCard {
+        DeviceCard {
+            id: "x".to_owned(),
+            name: "bob\r".to_owned(),
+            kind: "phone".to_owned(),
+            fingerprint: "2ekq-z7wf".to_owned(),
+        }
+    }
+
+    #[test]
+    fn c8_the_question_shows_name_type_fingerprint_path_and_warning() {
+        let device = card();
+        let asker = Asker { device: &device, path: "direct", known: false, warning: Some("another key") };
+        assert_eq!(asker.question(), "Allow bob\u{fffd} (2ekq-z7wf)? [y/N] ");
+        let text = asker.description();
+        for part in ["type         phone", "fingerprint  2ekq-z7wf", "path         direct", "WARNING: another key"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains('\r'));
+    }
+
+    #[test]
+    fn lines_say_what_happened() {
+        let session = || "1a".to_owned();
+        let lines: Vec<Option<String>> = [
+            EventKind::CodeAdvertised { session: session(), nodes: 3 },
+            EventKind::SessionDiscovered {
+                session: session(),
+                found_by: "dht".to_owned(),
+                addresses: vec!["/ip4/5.1.2.3/tcp/1".to_owned()],
+            },
+            EventKind::Paired { session: session(), device: card(), path: "direct".to_owned(), elapsed_ms: 312 },
+            EventKind::failed(None, handfast::Cause::Rejected),
+            EventKind::AddressLost { address: "/ip4/5.1.2.3/tcp/1".to_owned() },
+        ]
+        .iter()
+        .map(line)
+        .collect();
+        assert_eq!(lines[0].as_deref(), Some("The code can be found: 3 nodes have stored it."));
+        assert_eq!(lines[1].as_deref(), Some("Found it by dht, at 1 address."));
+        assert_eq!(lines[2].as_deref(), Some("Paired with bob\u{fffd} (2ekq-z7wf), direct, in 312 ms."));
+        assert!(lines[3].as_deref().is_some_and(|text| text.starts_with("error: ") && text.contains("hint:  ")));
+        assert_eq!(lines[4], None);
+    }
+}

@@ -1,0 +1,209 @@
+//! Attacks of somebody who has no code: guesses, relays, floods.
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use handfast_net::StreamProtocol;
+use handfast_proto::id::StreamId;
+use handfast_proto::wire::frames::{Frame, FrameType};
+
+use super::forge::joiner::{Opening, Started};
+use super::forge::{self, CodeSecrets, P1};
+use super::is_thorough;
+use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, must_close, must_end};
+use crate::peer::{Peer, Reply};
+use crate::procfs::Sample;
+
+pub(super) const CASES: &[Case] = &[
+    Case { attack: "1", played: "P1 with the record's topic as tag", play: topic_as_tag },
+    Case { attack: "1", played: "P1 with a random tag", play: random_tag },
+    Case { attack: "1", played: "P1 and H1 made with another code", play: another_code },
+    Case { attack: "3", played: "the joiner's P1 and H1 relayed to the initiator", play: relayed },
+    Case { attack: "4", played: "man in the middle of both transports", play: man_in_the_middle },
+    Case { attack: "13", played: "thousands of wrong tags, then the real joiner", play: wrong_tags },
+    Case { attack: "42", played: "a ping stream of a stranger", play: ping_of_a_stranger },
+    Case { attack: "48", played: "forty handshakes that stop after P1", play: half_open_handshakes },
+    Case { attack: "48", played: "TCP connections that never say anything", play: half_open_connections },
+];
+
+/// Wrong tags that are tried, and in a short run.
+const WRONG_TAGS: usize = 10_000;
+const WRONG_TAGS_SHORT: usize = 1_000;
+
+/// Streams under way at a time: a peer may have eight on a connection, one of them may just be ending.
+const WINDOW: usize = 6;
+
+/// How long the wrong tags may take altogether. It is the network's time, three quarters of a round trip each.
+const WRONG_TAGS_LIMIT: Duration = Duration::from_secs(120);
+
+/// Memory of all unauthenticated peers (protocol section 12).
+const MEMORY_LIMIT_KIB: u64 = 4 * 1024;
+
+/// Peers, and their streams: more half-open handshakes than a code has room for.
+const HOLDERS: usize = 5;
+const STREAMS_EACH: usize = 8;
+
+/// A handshake may wait for its next frame this long (protocol section 12), and a little more for the way.
+const STEP_LIMIT: Duration = Duration::from_secs(12);
+
+/// Connections that say nothing: fewer than one address may have, so that each costs something.
+const SILENT_CONNECTIONS: usize = 60;
+
+/// How long the victim keeps a connection that says nothing.
+const SILENCE_LIMIT: Duration = Duration::from_secs(15);
+
+fn topic_as_tag(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    let tag = shown.code.keys.topic().0[..16].try_into()?;
+    guess(stage, shown, &CodeSecrets::wrong()?, &Opening { tag: Some(tag), ..Opening::default() })
+}
+
+fn random_tag(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    guess(stage, shown, &CodeSecrets::wrong()?, &Opening { tag: Some(forge::random()?), ..Opening::default() })
+}
+
+fn another_code(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    guess(stage, shown, &CodeSecrets::wrong()?, &Opening::default())
+}
+
+/// Tries P1 and H1 without the code: closed without a word, nobody notices, the code is as good as before.
+fn guess(stage: &Stage, shown: Shown, secrets: &CodeSecrets, opening: &Opening) -> Result<String> {
+    let started = Started::new(secrets, stage.mallory.tid(), shown.tid, opening)?;
+    let (_, reply) = stage.say(&shown, started.frames)?;
+    let seen = must_close(&reply)?;
+    shown.is_untouched()?;
+    stage.still_pairs(shown)?;
+    Ok(seen)
+}
+
+fn relayed(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    let lured = stage.lure(&shown.code, &["--yes"])?;
+    let (_, reply) = stage.say(&shown, vec![lured.p1.clone(), lured.h1.clone()])?;
+    let seen = must_close(&reply)?;
+    shown.is_untouched()?;
+    let joiner = stage.refuse(lured)?;
+    Ok(format!("{seen}; the joiner ended with {joiner}"))
+}
+
+fn man_in_the_middle(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    stage.advertise_self(&shown.code)?;
+    let mut joining = stage.join(&shown.words, &["--yes"])?;
+    let mut relayed = 0;
+    while joining.wait(Duration::ZERO)?.is_none() {
+        if let Ok(inbound) = stage.mallory.accept(StreamProtocol::Pair, Duration::from_millis(200)) {
+            let conn = stage.connect(&shown)?;
+            relayed += stage.mallory.relay(inbound.stream, conn, PATIENCE)?.len();
+        }
+    }
+    shown.is_untouched()?;
+    let ending = must_end(joining, 7, &["authentication_failed"])?;
+    ensure!(relayed >= 2, "the attacker was given only {relayed} frames to relay");
+    Ok(format!("{relayed} frames relayed; the joiner ended with {ending}"))
+}
+
+fn wrong_tags(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    let count = if is_thorough(&stage.options) { WRONG_TAGS } else { WRONG_TAGS_SHORT };
+    let pid = stage.alice.daemon()?.pid();
+    let (before, start) = (Sample::of(pid)?, Instant::now());
+    let conn = stage.connect(&shown)?;
+    let mut waiting = VecDeque::new();
+    for _ in 0..count {
+        let opening = Opening { tag: Some(forge::random()?), ..Opening::default() };
+        let frames = stage.start(&shown, &opening)?.frames;
+        waiting.push_back(stage.mallory.say(conn, StreamProtocol::Pair, frames)?);
+        if waiting.len() >= WINDOW {
+            next_must_close(stage, &mut waiting)?;
+        }
+    }
+    while !waiting.is_empty() {
+        next_must_close(stage, &mut waiting)?;
+    }
+    let (took, after) = (start.elapsed(), Sample::of(pid)?);
+    ensure!(took < WRONG_TAGS_LIMIT, "{count} wrong tags took {took:?}");
+    let grown = after.resident_kib.saturating_sub(before.resident_kib);
+    ensure!(grown < MEMORY_LIMIT_KIB, "{count} wrong tags cost {grown} KiB");
+    let share = before.cpu_share_until(&after, took);
+    shown.is_untouched()?;
+    stage.still_pairs(shown)?;
+    Ok(format!("{count} closed in {:.1} s, {:.0} % of a processor, {grown} KiB", took.as_secs_f64(), share * 100.0))
+}
+
+fn next_must_close(stage: &Stage, waiting: &mut VecDeque<StreamId>) -> Result<()> {
+    let stream = waiting.pop_front().context("a stream waits")?;
+    must_close(&stage.mallory.reply(stream, ANSWER)).map(drop)
+}
+
+fn ping_of_a_stranger(stage: &Stage) -> Result<String> {
+    let shown = stage.offer(&["--yes"])?;
+    let conn = stage.connect(&shown)?;
+    let ping = forge::frame(FrameType::Ping.byte(), &[7; 8])?;
+    let stream = stage.mallory.say(conn, StreamProtocol::Ping, vec![ping])?;
+    must_close(&stage.mallory.reply(stream, ANSWER))
+}
+
+fn half_open_handshakes(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    let pid = stage.alice.daemon()?.pid();
+    let before = Sample::of(pid)?;
+    let host = stage.world.lab.host("attacker")?;
+    let mut peers = Vec::new();
+    let mut streams = Vec::new();
+    for _ in 0..HOLDERS {
+        let peer = Peer::device(&host, &[])?;
+        let conn = peer.dial(Some(shown.tid), &shown.addresses)?;
+        for _ in 0..STREAMS_EACH {
+            let started = Started::new(&shown.code.secrets, peer.tid(), shown.tid, &Opening::default())?;
+            let p1: Vec<Frame> = started.frames.into_iter().filter(|frame| frame.kind().byte() == P1).collect();
+            streams.push((peers.len(), peer.say(conn, StreamProtocol::Pair, p1)?));
+        }
+        peers.push(peer);
+    }
+    // Room is made by giving up the oldest; the newest wait.
+    let start = Instant::now();
+    let oldest = streams.first().context("streams")?;
+    must_close(&peers[oldest.0].reply(oldest.1, ANSWER)).context("the oldest of forty")?;
+    let newest = streams.last().context("streams")?;
+    let reply = peers[newest.0].reply(newest.1, Duration::from_millis(500));
+    ensure!(reply == Reply::Silence, "the newest of forty: {reply}");
+    let grown = Sample::of(pid)?.resident_kib.saturating_sub(before.resident_kib);
+    ensure!(grown < MEMORY_LIMIT_KIB, "forty half-open handshakes cost {grown} KiB");
+    shown.is_untouched()?;
+    stage.still_pairs(shown)?;
+    must_close(&peers[newest.0].reply(newest.1, STEP_LIMIT)).context("the newest, after its time")?;
+    Ok(format!("oldest dropped, newest closed after {:.1} s, {grown} KiB", start.elapsed().as_secs_f64()))
+}
+
+fn half_open_connections(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    let pid = stage.alice.daemon()?.pid();
+    let before = Sample::of(pid)?;
+    let address = shown.addresses.first().context("an address")?;
+    let target = SocketAddr::new(address.ip, address.port);
+    let connect = || (0..SILENT_CONNECTIONS).filter_map(|_| TcpStream::connect_timeout(&target, ANSWER).ok()).collect();
+    let mut silent: Vec<TcpStream> = stage.world.lab.host("attacker")?.namespace().enter(connect)?;
+    ensure!(silent.len() == SILENT_CONNECTIONS, "only {} connections", silent.len());
+    let start = Instant::now();
+    let grown = Sample::of(pid)?.resident_kib.saturating_sub(before.resident_kib);
+    ensure!(grown < MEMORY_LIMIT_KIB, "{SILENT_CONNECTIONS} silent connections cost {grown} KiB");
+    shown.is_untouched()?;
+    stage.still_pairs(shown)?;
+    for stream in &mut silent {
+        stream.set_read_timeout(Some(SILENCE_LIMIT))?;
+        // What a TLS server says to a client that says nothing is the end, or a reset.
+        let mut bytes = [0; 64];
+        let ended = match stream.read(&mut bytes) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        };
+        ensure!(ended && start.elapsed() < SILENCE_LIMIT, "a silent connection lives for {:?}", start.elapsed());
+    }
+    Ok(format!("all {SILENT_CONNECTIONS} closed within {:.1} s, {grown} KiB", start.elapsed().as_secs_f64()))
+}
