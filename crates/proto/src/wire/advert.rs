@@ -6,7 +6,7 @@ use crate::time::UnixTime;
 use crate::wire::{Malformed, Reader, put_lp};
 
 /// Version byte of the advert.
-const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Most direct addresses in an advert: enough for IPv4 and IPv6 over both transports on a device with two networks.
 pub const MAX_ADDRESSES: usize = 6;
 /// Longest binary multiaddr of a direct address.

@@ -12,7 +12,7 @@ use crate::limits;
 use crate::session::joiner::{Target, tombstone_cause};
 use crate::session::{Context, DialFailure, Event, FoundBy, Job, StreamEnd, earlier};
 use crate::time::Time;
-use crate::wire::advert::{Advert, AdvertState};
+use crate::wire::advert::{self, Advert, AdvertState};
 use crate::wire::frames::Frame;
 use crate::wire::record::{PLAIN_LEN, Record};
 use crate::wire::{Malformed, Reader};
@@ -32,6 +32,7 @@ pub(super) struct Search {
     newest: u64,
     tombstone: Option<AdvertState>,
     wrong_device: bool,
+    newer_version: bool,
     answered: usize,
 }
 
@@ -93,6 +94,7 @@ impl Search {
             newest: 0,
             tombstone: None,
             wrong_device: false,
+            newer_version: false,
             answered: 0,
         }
     }
@@ -117,7 +119,10 @@ impl Search {
             return;
         }
         // A record of another key, a broken seal or layout is a miss, not an error.
-        let Ok(advert) = self.keys.record().open(record).and_then(|plain| read_advert(&plain)) else { return };
+        let Ok(plain) = self.keys.record().open(record) else { return };
+        // Only a holder of the code can have sealed this: an initiator that speaks a later version alone.
+        self.newer_version = plain[0] > advert::VERSION;
+        let Ok(advert) = read_advert(&plain) else { return };
         self.newest = record.seq();
         if advert.state != AdvertState::Open {
             self.tombstone = Some(advert.state);
@@ -265,6 +270,9 @@ impl Search {
         let alive = self.candidates.iter().any(|c| !matches!(c.state, State::Dead));
         if !alive && let Some(state) = self.tombstone {
             return Some(tombstone_cause(state));
+        }
+        if !alive && self.newer_version {
+            return Some(Cause::VersionMismatch);
         }
         if self.busy_since.is_some_and(|since| now.since(since) >= limits::BUSY) {
             return Some(Cause::CodeUsed);

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
-use handfast_proto::id::Tid;
+use handfast_proto::id::{DeviceKey, PairingId, Tid};
+use handfast_proto::link::hello::Bond;
+use handfast_proto::secret::Secret;
 use handfast_proto::wire::frames::Frame;
 
 use super::noise::{Cipher, Ephemeral, Symmetric};
@@ -146,8 +148,14 @@ impl Proved {
         frame(H6, &self.send.seal(&[&[2], &digest(&[h5.body()])[..]].concat(), &[])?)
     }
 
-    /// The secret of the pairing.
-    pub(crate) fn pair_secret(&self) -> Result<[u8; 32]> {
-        pair_secret(&self.h, (&self.share_j, &self.dik_j), (&self.share, &self.dik), &self.pairing_id)
+    /// The joiner's challenge.
+    pub(crate) const fn challenge_j(&self) -> &[u8; 32] {
+        &self.challenge_j
+    }
+
+    /// What the pairing gives for later hellos.
+    pub(crate) fn bond(&self) -> Result<Bond> {
+        let secret = pair_secret(&self.h, (&self.share_j, &self.dik_j), (&self.share, &self.dik), &self.pairing_id)?;
+        Ok(Bond::new(PairingId(self.pairing_id), DeviceKey(self.dik_j), &Secret::new(secret)))
     }
 }

@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
-use handfast_proto::id::Tid;
+use handfast_proto::id::{DeviceKey, PairingId, Tid};
+use handfast_proto::link::hello::Bond;
+use handfast_proto::secret::Secret;
 use handfast_proto::wire::frames::Frame;
 
 use super::noise::{Cipher, Ephemeral, Symmetric};
@@ -142,16 +144,17 @@ impl Proved {
 
     /// H3 of a claim.
     pub(crate) fn h3(&mut self, claim: &Claim) -> Result<Frame> {
-        self.dik = claim.dik;
-        let mut plain = [&claim.dik[..], &claim.share, &self.r_j, &claim.signature(), &lp(&claim.info)].concat();
-        ensure!(plain.len() <= IDENTITY_LEN, "too much to say: {}", plain.len());
-        plain.resize(IDENTITY_LEN, 0);
-        self.h3_of(&plain)
+        self.h3_padded(claim, 0)
     }
 
-    /// H3 around any plaintext of its size.
-    pub(crate) fn h3_of(&mut self, plain: &[u8]) -> Result<Frame> {
-        frame(H3, &self.send.seal(plain, &[])?)
+    /// H3 of a claim whose padding has `last` as its last byte.
+    pub(crate) fn h3_padded(&mut self, claim: &Claim, last: u8) -> Result<Frame> {
+        self.dik = claim.dik;
+        let mut plain = [&claim.dik[..], &claim.share, &self.r_j, &claim.signature(), &lp(&claim.info)].concat();
+        ensure!(plain.len() < IDENTITY_LEN, "too much to say: {}", plain.len());
+        plain.resize(IDENTITY_LEN - 1, 0);
+        plain.push(last);
+        frame(H3, &self.send.seal(&plain, &[])?)
     }
 
     /// Reads H4.
@@ -184,8 +187,9 @@ impl Proved {
         frame(RESUME, &digest(&[&label("resume"), &self.h]))
     }
 
-    /// The secret of the pairing.
-    pub(crate) fn pair_secret(&self, answer: &Answer) -> Result<[u8; 32]> {
-        pair_secret(&self.h, (&self.share, &self.dik), (&answer.share, &answer.dik), &answer.pairing_id)
+    /// What the pairing gives for later hellos.
+    pub(crate) fn bond(&self, answer: &Answer) -> Result<Bond> {
+        let secret = pair_secret(&self.h, (&self.share, &self.dik), (&answer.share, &answer.dik), &answer.pairing_id)?;
+        Ok(Bond::new(PairingId(answer.pairing_id), DeviceKey(answer.dik), &Secret::new(secret)))
     }
 }
