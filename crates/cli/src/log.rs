@@ -16,7 +16,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 const LOG_MAX: u64 = 10 * 1024 * 1024;
 
 /// What is logged when `RUST_LOG` says nothing.
-const DEFAULT_LEVEL: &str = "info";
+const DEFAULT_LEVEL: &str = handfast::DEFAULT_LOG;
 
 /// What a node logs on stderr when `RUST_LOG` says nothing.
 const DEFAULT_NODE_LEVEL: &str = "warn";

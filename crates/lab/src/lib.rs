@@ -18,20 +18,24 @@
 //! # }
 //! ```
 //!
-//! What this crate does not do: it reaches no network outside its own namespaces, and it holds no protocol knowledge
-//! beyond what [`secrets`] needs to know which bytes must never be seen.
+//! What this crate does not do: it reaches no network outside its own namespaces. The protocol it knows is what the
+//! attacker of [`scenario::attack`] makes wrong on purpose, and what [`secrets`] needs to know which bytes must never be
+//! seen.
 //!
 //! It needs root and a few Debian packages; [`skip::reason`] tells what is missing.
 
 pub mod capture;
+pub mod clock;
 pub mod device;
 pub mod files;
 pub mod leak;
 pub mod link;
 pub mod lock;
 pub mod metrics;
+pub mod naive;
 pub mod ns;
 pub mod pcap;
+pub mod peer;
 pub mod process;
 pub mod procfs;
 pub mod report;

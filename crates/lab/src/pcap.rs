@@ -3,6 +3,7 @@
 //! Format: <https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/>. Only what tcpdump writes on Linux is known.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -16,6 +17,35 @@ pub struct Packet {
     pub bytes: Vec<u8>,
     /// Where its network header begins.
     pub network_at: usize,
+}
+
+/// The two ends of a TCP or UDP packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ends {
+    /// Who sent it.
+    pub from: SocketAddr,
+    /// To whom.
+    pub to: SocketAddr,
+}
+
+impl Packet {
+    /// The ends of the packet, if it is one of TCP or UDP.
+    #[must_use]
+    pub fn ends(&self) -> Option<Ends> {
+        let (key, _) = transport(self.bytes.get(self.network_at..)?)?;
+        let length = if key.len() == 1 + 8 + 4 { 4 } else { 16 };
+        let ip = |at: usize| -> Option<IpAddr> {
+            let bytes = key.get(at..at + length)?;
+            let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
+            v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
+        };
+        let port = |at: usize| Some(u16::from_be_bytes(key.get(at..at + 2)?.try_into().ok()?));
+        let ports = 1 + 2 * length;
+        Some(Ends {
+            from: SocketAddr::new(ip(1)?, port(ports)?),
+            to: SocketAddr::new(ip(1 + length)?, port(ports + 2)?),
+        })
+    }
 }
 
 /// Packets of one pcap file.
@@ -124,6 +154,14 @@ mod tests {
         let packets = read(&file(&[first.clone(), first, udp(b"ility able")])).expect("it is well formed");
         assert_eq!(packets.len(), 3);
         assert_eq!(flows(&packets), vec![b"abandon ability able".to_vec()]);
+    }
+
+    #[test]
+    fn the_ends_of_a_packet_are_its_addresses_and_ports() {
+        let packets = read(&file(&[udp(b"x"), vec![0; 60]])).expect("it is well formed");
+        let ends = packets[0].ends().expect("it is UDP");
+        assert_eq!((ends.from.to_string(), ends.to.to_string()), ("5.1.1.2:1".to_owned(), "5.1.2.2:2".to_owned()));
+        assert_eq!(packets[1].ends(), None);
     }
 
     #[test]

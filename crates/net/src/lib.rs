@@ -47,3 +47,7 @@ pub use api::{
 pub use bootstrap::{BadBootstrap, Bootstrap, Host};
 pub use clock::Clock;
 pub use swarm::{MAX_DIAL_ADDRESSES, MAX_LOOKUPS, Network, start, tid_of_seed};
+
+/// What to log when nothing else is asked for, as a filter of `tracing-subscriber`: our own changes of state, and of the
+/// network stack only what is wrong, since it tells addresses at the level of ordinary news.
+pub const DEFAULT_LOG: &str = "info,libp2p=warn";

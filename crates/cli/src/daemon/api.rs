@@ -58,7 +58,7 @@ pub(super) fn router(device: Handle, stop: watch::Sender<bool>) -> Router {
         .route("/v1/pair/answer", post(answer))
         .route("/v1/pair/cancel", post(cancel))
         .route("/v1/devices", get(devices))
-        .route("/v1/devices/{device}", get(device))
+        .route("/v1/devices/{device}", get(one_device))
         .route("/v1/devices/{device}/rename", post(rename))
         .route("/v1/devices/{device}/ping", post(ping))
         .route("/v1/stop", post(stop_device))
@@ -117,7 +117,7 @@ async fn devices(State(api): State<Api>) -> Answer<Vec<DeviceEntry>> {
     Ok(Json(api.device.devices().await?))
 }
 
-async fn device(State(api): State<Api>, Path(device): Path<String>) -> Answer<DeviceEntry> {
+async fn one_device(State(api): State<Api>, Path(device): Path<String>) -> Answer<DeviceEntry> {
     Ok(Json(api.device.device(&device).await?))
 }
 

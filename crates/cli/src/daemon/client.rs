@@ -15,6 +15,7 @@ use tokio::net::UnixStream;
 
 use super::api::STREAM_COMMENT;
 use super::path::encode;
+use super::process::Process;
 use super::sse::Parser;
 use super::wire::{
     AnswerBody, CancelBody, CodeReply, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody, PingReply,
@@ -101,13 +102,13 @@ impl Client {
         self.post(&format!("/v1/devices/{}/ping", encode(device)), &body, wait + PING_EXTRA).await
     }
 
-    /// Asks the device to stop; returns the process that runs it, if the system tells.
-    pub(crate) async fn stop(&self) -> Result<Option<i32>, Error> {
+    /// Asks the device to stop; returns the process that runs it, to wait for its end.
+    pub(crate) async fn stop(&self) -> Result<Process, Error> {
         let stream = self.connect().await?;
-        let pid = stream.peer_cred().ok().and_then(|credentials| credentials.pid()).filter(|pid| *pid > 0);
+        let process = Process::behind(&stream, self.clone());
         let request = self.request(Method::POST, "/v1/stop", Body::empty())?;
         let _: Done = self.bounded(ANSWER_WAIT, self.exchange(stream, request)).await?;
-        Ok(pid)
+        Ok(process)
     }
 
     /// Follows the events after number `since`, or from now on.

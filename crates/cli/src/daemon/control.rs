@@ -131,9 +131,13 @@ async fn client(stream: UnixStream, router: Router, mut stop: watch::Receiver<bo
         .header_read_timeout(HEAD_WAIT)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let stopped = async {
+        // The device has gone without a word, which is a stop as well.
+        let _ = stop.wait_for(|stop| *stop).await;
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

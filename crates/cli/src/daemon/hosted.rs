@@ -11,7 +11,16 @@ use crate::instance::Instance;
 /// A device and its socket.
 pub(crate) struct Hosted {
     stop: watch::Sender<bool>,
-    done: JoinHandle<()>,
+    done: JoinHandle<End>,
+}
+
+/// How a device has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Somebody asked for it.
+    Asked,
+    /// By itself, which it should not.
+    Alone,
 }
 
 impl Hosted {
@@ -20,12 +29,12 @@ impl Hosted {
     /// # Errors
     /// `already_running` if another process runs the device, and whatever keeps it from starting.
     pub(crate) async fn start(instance: &Instance, builder: Builder) -> Result<Hosted, Error> {
-        let device = builder.start().await.map_err(|error| match error.cause {
-            Cause::AlreadyRunning => {
+        let device = builder.start().await.map_err(|error| {
+            if error.cause == Cause::AlreadyRunning {
                 let text = format!("the instance \"{}\" is running already", instance.name.as_str());
-                Error { text, ..error }
+                return Error { text, ..error };
             }
-            _ => error,
+            error
         })?;
         // The device holds the lock: a socket in the place is nobody's.
         let control = match Control::open(&instance.socket()) {
@@ -40,25 +49,30 @@ impl Hosted {
         Ok(Hosted { stop, done })
     }
 
-    /// Waits until the device has ended: by request over the socket, or by itself.
-    pub(crate) async fn ended(&mut self) {
-        // A panic has been reported, and is an end as well.
-        let _ = (&mut self.done).await;
+    /// Waits until the device has ended.
+    pub(crate) async fn ended(&mut self) -> End {
+        (&mut self.done).await.unwrap_or(End::Alone)
     }
 
     /// Stops the device and waits until nothing of it is left: no socket, no lock.
     pub(crate) async fn stop(self) {
         self.stop.send_replace(true);
-        let _ = self.done.await;
+        if !self.done.is_finished() {
+            // Its panic, if that is how it ended, has been reported.
+            let _ = self.done.await;
+        }
     }
 }
 
-async fn run(device: Handle, mut control: Control, stop: watch::Sender<bool>, stopped: watch::Receiver<bool>) {
+async fn run(device: Handle, mut control: Control, stop: watch::Sender<bool>, stopped: watch::Receiver<bool>) -> End {
     let router = api::router(device.clone(), stop.clone());
-    tokio::select! {
-        () = control.serve(&router, stopped) => {}
-        () = device.stopped() => tracing::error!("the device has ended by itself"),
-    }
+    let end = tokio::select! {
+        () = control.serve(&router, stopped) => End::Asked,
+        () = device.stopped() => {
+            tracing::error!("the device has ended by itself");
+            End::Alone
+        }
+    };
     // First nobody finds it any more, then its sessions end and tell their followers, then these get the news.
     control.close();
     stop.send_replace(true);
@@ -66,4 +80,5 @@ async fn run(device: Handle, mut control: Control, stop: watch::Sender<bool>, st
     drop(device);
     drop(router);
     control.finish().await;
+    end
 }

@@ -7,6 +7,7 @@ mod client;
 mod control;
 mod hosted;
 mod path;
+mod process;
 mod sse;
 mod wire;
 
@@ -15,11 +16,11 @@ use std::time::Duration;
 use handfast::{Builder, Cause, Error};
 
 pub(crate) use client::{Client, Feed};
-pub(crate) use hosted::Hosted;
-pub(crate) use wire::{CodeReply, JoinReply, PingReply};
+pub(crate) use hosted::{End, Hosted};
+pub(crate) use wire::{CodeReply, PingReply};
 
-use crate::config;
 use crate::args::NetworkArgs;
+use crate::config;
 use crate::instance::Instance;
 use crate::log;
 

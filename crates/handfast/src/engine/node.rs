@@ -8,6 +8,7 @@ use handfast_proto::cause::Cause;
 use handfast_proto::id::Tid;
 use handfast_proto::records::RecordLimits;
 use handfast_proto::secret::Secret;
+use handfast_proto::wire::record::RECORD_LEN;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
@@ -49,6 +50,8 @@ pub struct NodeStatus {
     pub known_nodes: usize,
     /// Records it holds.
     pub records: usize,
+    /// Bytes of these records.
+    pub record_bytes: usize,
     /// Records stored since the start.
     pub stored: u64,
     /// Records refused since the start, for whatever reason.
@@ -142,6 +145,7 @@ impl From<NetStatus> for NodeStatus {
             dht_peers: net.dht_peers,
             known_nodes: net.known_nodes,
             records: net.records,
+            record_bytes: net.records.saturating_mul(RECORD_LEN),
             stored: records.stored,
             refused: records.refused(),
             evicted: records.evicted,

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+pub mod attack;
 pub mod cold;
 pub mod dht_loss;
 pub mod failures;

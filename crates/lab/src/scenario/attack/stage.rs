@@ -1,5 +1,6 @@
 //! Where the attacks are played: two victims that run the real program, a DHT, and the attacker beside them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,7 @@ pub(super) struct Stage {
     pub(super) bob: Device,
     pub(super) world: World,
     pub(super) options: Options,
-    honest: BTreeSet<String>,
+    honest: RefCell<BTreeSet<String>>,
 }
 
 /// A code that alice shows, and what follows from it for whoever knows it.
@@ -126,7 +127,7 @@ impl Stage {
         let mallory = Peer::device(&world.lab.host("attacker")?, &world.dht.bootstrap())?;
         mallory.wait_for_nodes(1)?;
         let honest = BTreeSet::from([alice.status()?.id, bob.status()?.id]);
-        Ok(Self { mallory, identity: forge::identity()?, alice, bob, world, options: options.clone(), honest })
+        Ok(Self { mallory, identity: forge::identity()?, alice, bob, world, options: options.clone(), honest: RefCell::new(honest) })
     }
 
     /// Plays the cases, each with both victims idle, and checks after each that neither holds anybody it should not.
@@ -162,9 +163,14 @@ impl Stage {
     /// Neither victim holds a device that is not the other victim, nor one that is pending.
     pub(super) fn check_stores(&self) -> Result<()> {
         for device in [&self.alice, &self.bob] {
-            check_store(device, &self.honest)?;
+            check_store(device, &self.honest.borrow())?;
         }
         Ok(())
+    }
+
+    /// A further device that the victims may hold.
+    pub(super) fn trust(&self, id: String) {
+        self.honest.borrow_mut().insert(id);
     }
 
     /// Lets alice show a code; `extra` goes to `pair generate`.

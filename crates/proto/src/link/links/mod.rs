@@ -371,6 +371,12 @@ impl Links {
         self.out.pop_front()
     }
 
+    /// How much is going on: jobs, hellos, refusals that wait, certified connections, pings. For bounds and leak tests.
+    pub fn load(&self) -> usize {
+        let streams = self.hellos.len() + self.refused.len() + self.ping_streams.len();
+        self.jobs.len() + streams + self.conns.len() + self.pings.len()
+    }
+
     fn is_up(&self, pairing_id: PairingId) -> bool {
         self.conns.values().any(|c| c.pairing_id == pairing_id)
     }

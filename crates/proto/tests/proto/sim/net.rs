@@ -60,8 +60,8 @@ struct StreamEnding {
 }
 
 enum Item {
-    Frame(Frame, bool),
-    End(StreamEnd, bool),
+    Frame(Frame),
+    End(StreamEnd),
 }
 
 /// All of it.
@@ -212,7 +212,7 @@ impl World {
 
     pub(super) fn send(&mut self, stream: StreamId, frames: Vec<Frame>) {
         for frame in frames {
-            self.enqueue(stream, Item::Frame(frame, true));
+            self.enqueue(stream, Item::Frame(frame));
         }
     }
 
@@ -222,7 +222,7 @@ impl World {
         if !self.net.streams[index].ends[side].open {
             return;
         }
-        self.enqueue(stream, Item::End(end, true));
+        self.enqueue(stream, Item::End(end));
         self.forget_stream(index, side);
     }
 
@@ -262,12 +262,12 @@ impl World {
         }
         let id = local(stream, side);
         match item {
-            Item::Frame(frame, first) => {
-                let frame = if first { self.tapped(conn, stream, side, frame) } else { Some(frame) };
+            Item::Frame(frame) => {
+                let frame = self.tapped(conn, stream, side, frame);
                 // The tap may have cut the connection or ended the device.
                 let Some(frame) = frame.filter(|_| self.is_running(dev, run)) else { return };
                 let known = &mut self.net.streams[stream].ends[side];
-                let is_new = side == 1 && !known.open && known.last > Duration::ZERO && !self.seen.contains(&stream);
+                let is_new = side == 1 && !known.open && !self.seen.contains(&stream);
                 if is_new {
                     known.open = true;
                     self.seen.insert(stream);
@@ -278,7 +278,7 @@ impl World {
                     self.frame(dev, id, frame, protocol);
                 }
             }
-            Item::End(end, _) => {
+            Item::End(end) => {
                 if self.net.streams[stream].ends[side].open {
                     self.forget_stream(stream, side);
                     self.stream_end(dev, id, end, protocol);

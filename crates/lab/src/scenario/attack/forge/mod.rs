@@ -37,6 +37,7 @@ const IDENTITY_LEN: usize = 688;
 pub(crate) struct CodeSecrets {
     pub(crate) psk: [u8; 32],
     pub(crate) tag: [u8; 32],
+    pub(crate) adv_sig: [u8; 32],
 }
 
 /// What one side says of itself in H3 or H4 and how it signs that. Made right; the attack then makes it wrong.
@@ -64,7 +65,7 @@ impl CodeSecrets {
             schedule.expand(&label(name), &mut key).ok().context("HKDF gives 32 bytes")?;
             Ok(key)
         };
-        Ok(Self { psk: key("psk")?, tag: key("tag")? })
+        Ok(Self { psk: key("psk")?, tag: key("tag")?, adv_sig: key("adv sig")? })
     }
 
     /// The secrets of a code that nobody has.

@@ -1,0 +1,267 @@
+//! Follows one session to its end, for `pair generate` and `pair join`: shows what happens, asks what only a person can
+//! answer, withdraws when it is interrupted.
+
+use std::time::Duration;
+
+use handfast::{Cause, EVENT_VERSION, Error, Event, EventKind};
+use tokio::time::Instant;
+
+use crate::cmd::Context;
+use crate::daemon::{Client, CodeReply, Feed};
+use crate::prompt::answers::Answers;
+use crate::prompt::talk::Talk;
+use crate::render::event::{Asker, line};
+use crate::signals::{INTERRUPTED, Signals};
+
+/// A withdrawn session ends at once; after this long the command does not wait for the news any more.
+const WITHDRAWAL: Duration = Duration::from_secs(3);
+
+/// A session that has just been opened.
+pub(crate) struct Opened {
+    /// Which.
+    pub(crate) session: String,
+    /// Number of the event before its first one.
+    pub(crate) seq: u64,
+    /// The code, if its words are still to be shown in the first event.
+    pub(crate) code: Option<CodeReply>,
+    /// When the code ends, if that is worth showing.
+    pub(crate) deadline: Option<Instant>,
+}
+
+/// Follows `opened` to its end and gives the exit code. Everything that is to be said has been said then.
+///
+/// # Errors
+/// Only before the first event: the device does not give any.
+pub(crate) async fn follow(
+    context: &Context,
+    client: &Client,
+    opened: Opened,
+    signals: &mut Signals,
+) -> Result<u8, Error> {
+    let mut feed = client.events(Some(opened.seq)).await?;
+    let talk = Talk::new(context.term.stderr && !context.out.is_json());
+    let mut follower = Follower {
+        context,
+        client,
+        last: opened.seq,
+        opened,
+        talk,
+        answers: None,
+        asking: false,
+        withdrawn: None,
+        nodes: None,
+    };
+    let exit = follower.run(&mut feed, signals).await;
+    follower.talk.below("");
+    Ok(exit)
+}
+
+struct Follower<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    opened: Opened,
+    /// Number of the last event.
+    last: u64,
+    talk: Talk,
+    answers: Option<Answers>,
+    /// A question is open and was shown here.
+    asking: bool,
+    /// Set after a withdrawal: when to stop waiting for the news.
+    withdrawn: Option<Instant>,
+    /// Nodes that had stored the code when it was last said.
+    nodes: Option<usize>,
+}
+
+impl Follower<'_> {
+    async fn run(&mut self, feed: &mut Feed, signals: &mut Signals) -> u8 {
+        loop {
+            self.show_time();
+            let ticking = self.talk.is_live() && !self.asking;
+            let (asking, withdrawn, tick) = (self.asking, self.withdrawn, self.next_tick());
+            tokio::select! {
+                event = feed.next() => match event {
+                    Some(json) => {
+                        if let Some(exit) = self.event(&json) {
+                            return exit;
+                        }
+                    }
+                    None => return self.lost(),
+                },
+                () = signals.next() => {
+                    if self.withdrawn.is_some() {
+                        return self.interrupted();
+                    }
+                    self.withdraw().await;
+                }
+                allow = next_answer(&mut self.answers), if asking => self.answer(allow).await,
+                () = at(withdrawn), if withdrawn.is_some() => return self.interrupted(),
+                () = tokio::time::sleep(tick), if ticking => {}
+            }
+        }
+    }
+
+    /// Takes an event; the exit code if it was the last one.
+    fn event(&mut self, json: &str) -> Option<u8> {
+        // A device of a later version may tell of things this program does not know.
+        let event: Event = serde_json::from_str(json).ok()?;
+        self.last = event.seq;
+        if event.kind.session() != Some(&self.opened.session) {
+            return None;
+        }
+        let mut event = event;
+        let mut exit = None;
+        match &mut event.kind {
+            EventKind::CodeCreated { words, qr, .. } => {
+                if let Some(code) = self.opened.code.take() {
+                    (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
+                }
+            }
+            EventKind::PairingFailed { cause, exit: code, .. } => {
+                if self.withdrawn.is_some() && *cause == Cause::Cancelled.name() {
+                    *code = INTERRUPTED;
+                }
+                exit = Some(*code);
+            }
+            EventKind::Paired { .. } => exit = Some(0),
+            _ => {}
+        }
+        self.show(&event);
+        wipe(event.kind);
+        exit
+    }
+
+    fn show(&mut self, event: &Event) {
+        if self.context.out.is_json() {
+            self.context.out.json_line(event);
+        } else if event.kind.is_terminal() {
+            self.talk.below("");
+            let text = line(&event.kind).unwrap_or_default();
+            if let EventKind::Paired { .. } = &event.kind
+                && !self.context.term.stdout
+                && self.opened.deadline.is_none()
+            {
+                // The result of `pair join` is data; that of `pair generate` were the words.
+                self.context.out.text(&text);
+            } else {
+                self.talk.say(&text);
+            }
+        } else if let EventKind::CodeAdvertised { nodes, .. } = &event.kind {
+            // It is stored again and again; only a change is news.
+            if self.nodes.replace(*nodes) != Some(*nodes) {
+                self.say_line(&event.kind);
+            }
+        } else {
+            self.say_line(&event.kind);
+        }
+        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind {
+            self.question(&Asker { device, path, known: *known, warning: warning.as_deref() });
+        }
+    }
+
+    fn say_line(&self, kind: &EventKind) {
+        if let Some(text) = line(kind) {
+            self.talk.say(&text);
+        }
+    }
+
+    fn question(&mut self, asker: &Asker<'_>) {
+        if self.context.out.is_json() || !self.context.term.can_ask() {
+            let instance = self.context.instance.name.as_str();
+            let session = &self.opened.session;
+            if !self.context.out.is_json() {
+                self.talk.say(&asker.description());
+            }
+            self.talk.say(&format!(
+                "{} Answer with `handfast --instance {instance} pair accept {session}` or `… pair reject {session}`.",
+                asker.question().trim_end().trim_end_matches("[y/N]").trim_end()
+            ));
+            return;
+        }
+        self.talk.say(&asker.description());
+        self.answers.get_or_insert_with(Answers::start).ask();
+        self.talk.below(&asker.question());
+        self.asking = true;
+    }
+
+    async fn answer(&mut self, allow: bool) {
+        self.asking = false;
+        self.talk.entered();
+        if let Err(error) = self.client.answer(Some(self.opened.session.clone()), allow).await {
+            // It was answered elsewhere, or too late: the events say how that went.
+            self.talk.say(&format!("Not answered: {error}."));
+        }
+    }
+
+    async fn withdraw(&mut self) {
+        match self.client.cancel(Some(self.opened.session.clone())).await {
+            Ok(_) => self.withdrawn = Some(Instant::now() + WITHDRAWAL),
+            Err(error) => {
+                self.talk.say(&format!("It cannot be withdrawn: {error}. Interrupt again to leave it alone."));
+                self.withdrawn = Some(Instant::now() + WITHDRAWAL * 10);
+            }
+        }
+    }
+
+    /// The device has gone without telling how the session ended.
+    fn lost(&mut self) -> u8 {
+        let error = Error::because(Cause::NotRunning, "the device has stopped before the session ended");
+        self.end_with(&error, error.exit())
+    }
+
+    fn interrupted(&mut self) -> u8 {
+        self.end_with(&Error::of(Cause::Cancelled), INTERRUPTED)
+    }
+
+    fn end_with(&mut self, error: &Error, exit: u8) -> u8 {
+        let mut event = failure(Some(self.opened.session.clone()), error, self.last + 1);
+        if let EventKind::PairingFailed { exit: code, .. } = &mut event.kind {
+            *code = exit;
+        }
+        self.show(&event);
+        exit
+    }
+
+    /// The time that is left, below everything else; not while somebody types there.
+    fn show_time(&mut self) {
+        if let Some(deadline) = self.opened.deadline.filter(|_| !self.asking) {
+            let left = deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000);
+            let text = format!("Waiting for the other device: {}:{:02} left, Ctrl-C withdraws the code ", left / 60, left % 60);
+            self.talk.below(&text);
+        }
+    }
+
+    /// Until the shown time changes.
+    fn next_tick(&self) -> Duration {
+        const SECOND: Duration = Duration::from_secs(1);
+        let left = self.opened.deadline.map(|d| d.saturating_duration_since(Instant::now()));
+        left.map_or(SECOND, |left| Duration::from_millis(u64::from(left.subsec_millis()) + 1))
+    }
+}
+
+/// A session that failed, or a request that never became one, as an event of this command.
+pub(crate) fn failure(session: Option<String>, error: &Error, seq: u64) -> Event {
+    Event { v: EVENT_VERSION, seq, time: handfast::now_rfc3339(), kind: EventKind::failed_because(session, error) }
+}
+
+async fn next_answer(answers: &mut Option<Answers>) -> bool {
+    match answers {
+        Some(answers) => answers.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The words leave this memory with the event that showed them.
+fn wipe(kind: EventKind) {
+    if let EventKind::CodeCreated { words, qr, .. } = kind {
+        for mut secret in [words, qr].into_iter().flatten() {
+            zeroize::Zeroize::zeroize(&mut secret);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The way that goes well, and what it costs.

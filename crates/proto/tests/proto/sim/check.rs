@@ -1,0 +1,284 @@
+//! The properties of `docs/protocol.md`, sections 3, 7 and 8, and of `models/20_commit.pml`, asserted after every step.
+
+use std::time::Duration;
+
+use handfast_proto::cause::Cause;
+use handfast_proto::id::PairingId;
+use handfast_proto::limits;
+use handfast_proto::link::{self, PairState};
+use handfast_proto::session::{Event, Role};
+
+use super::disk::{Change, Row};
+use super::ledger::{PairingFacts, code_of};
+use super::world::{Dev, World};
+
+/// Jobs a table may have out: for each of its sessions three candidates, some look-ups, a record, a write.
+const MAX_JOBS: usize = limits::MAX_SESSIONS * 16;
+/// Streams whose first frame is due.
+const MAX_FRESH: usize = 32;
+/// What the links of a handful of peers may have going on.
+const MAX_LINK_LOAD: usize = 128;
+
+impl World {
+    fn initiator_has(&self, id: PairingId) -> Option<PairState> {
+        let facts = self.ledger.pairings.get(&id)?;
+        self.devices[facts.initiator].stored(id)
+    }
+
+    fn joiner_has(&self, id: PairingId) -> Option<PairState> {
+        let facts = self.ledger.pairings.get(&id)?;
+        self.devices[facts.joiner].stored(id)
+    }
+
+    /// A device's disk has changed: what may be on it now?
+    pub(super) fn check_durable(&mut self, dev: Dev, change: &Change, replaced: &[PairingId]) {
+        match change {
+            Change::Put(row) if self.ledger.pairings.contains_key(&row.pairing_id) => self.check_known(dev, row),
+            Change::Put(row) => self.check_new(dev, row),
+            Change::Paired(id) => {
+                for old in replaced {
+                    self.end_pairing(dev, *old);
+                }
+                self.check_paired(dev, *id);
+            }
+            Change::Delete(id, tombstone) => {
+                self.end_pairing(dev, *id);
+                if let (Some(_), Some(facts)) = (tombstone, self.ledger.pairings.get_mut(id)) {
+                    facts.joiner_expired |= facts.joiner == dev;
+                }
+            }
+            Change::Acknowledged(_) => {}
+        }
+        self.check_commit();
+    }
+
+    fn end_pairing(&mut self, dev: Dev, id: PairingId) {
+        if let Some(facts) = self.ledger.pairings.get_mut(&id) {
+            facts.initiator_ended |= facts.initiator == dev;
+            facts.joiner_ended |= facts.joiner == dev;
+        }
+    }
+
+    /// The device whose identity a row names.
+    fn owner_of(&self, row: &Row) -> Dev {
+        let owner = self.devices.iter().position(|d| d.identity.public() == row.key);
+        owner.expect("nobody stores a key that no device has")
+    }
+
+    /// The initiator stores first: one pairing per code, with a device that has just proven that code.
+    fn check_new(&mut self, dev: Dev, row: &Row) {
+        assert!(row.role == Role::Initiator, "the joiner stored a pairing that its initiator does not have");
+        assert!(row.state == PairState::Pending, "a pairing starts as pending");
+        let joiner = self.owner_of(row);
+        assert_ne!(joiner, dev, "a device paired with itself");
+        assert_eq!(row.name, self.devices[joiner].name, "the name is the joiner's");
+        let run = self.run_number(dev);
+        let statuses = self.run(dev).table.statuses();
+        let storing = statuses.iter().filter(|s| {
+            s.role == Role::Initiator
+                && s.state == "waiting_for_peer"
+                && s.device.as_ref().is_some_and(|d| d.key == row.key)
+        });
+        let ledger = &mut self.ledger;
+        let fresh = storing.filter_map(|s| Some((s.session.clone(), (dev, run, s.session.clone()))));
+        let (session, key) = fresh
+            .filter(|(_, key)| ledger.sessions.get(key).is_some_and(|f| f.pairing.is_none()))
+            .last()
+            .expect("a pending pairing belongs to a code that has made none before");
+        let facts = ledger.sessions.get_mut(&key).expect("found above");
+        assert!(!facts.said_no, "a denied code made a pairing");
+        facts.pairing = Some(row.pairing_id);
+        let code = code_of(&session);
+        let joins = |((d, _, s), f): (&(Dev, u64, handfast_proto::id::SessionId), &_)| {
+            let f: &super::ledger::SessionFacts = f;
+            *d == joiner && f.role == Role::Joiner && code_of(s) == code
+        };
+        assert!(ledger.sessions.iter().any(joins), "nobody stores a peer that has not entered the code");
+        let facts = PairingFacts {
+            initiator: dev,
+            joiner,
+            secret: *row.secret.expose(),
+            initiator_ended: false,
+            joiner_ended: false,
+            joiner_expired: false,
+        };
+        ledger.pairings.insert(row.pairing_id, facts);
+    }
+
+    /// The joiner stores second, and what it stores is the other half of what the initiator has.
+    fn check_known(&mut self, dev: Dev, row: &Row) {
+        let facts = &self.ledger.pairings[&row.pairing_id];
+        let (role, other) =
+            if facts.initiator == dev { (Role::Initiator, facts.joiner) } else { (Role::Joiner, facts.initiator) };
+        assert!(facts.initiator == dev || facts.joiner == dev, "a third device stored a pairing of two others");
+        assert!(row.role == role, "the two sides agree on their roles");
+        assert_eq!(row.key, self.devices[other].identity.public(), "each side stores the other's key");
+        assert_eq!(row.name, self.devices[other].name, "each side stores the other's name");
+        assert!(facts.secret == *row.secret.expose(), "both sides store the same secret");
+        let ended = facts.initiator_ended;
+        if role == Role::Joiner && row.state == PairState::Pending {
+            let first = self.initiator_has(row.pairing_id);
+            assert!(first.is_some() || ended, "the joiner stores only what the initiator has stored");
+            self.check_joiner_agreed(dev, row.pairing_id);
+        }
+    }
+
+    /// The joiner stores in a session of the same code that goes on and that nobody declined.
+    fn check_joiner_agreed(&self, dev: Dev, id: PairingId) {
+        let run = self.run_number(dev);
+        let made = self.ledger.sessions.iter().find(|(_, f)| f.role == Role::Initiator && f.pairing == Some(id));
+        let code = code_of(&made.expect("every pairing was made by a code").0.2);
+        let mut joining = self.ledger.sessions.iter().filter(|((d, r, s), f)| {
+            *d == dev && *r == run && f.role == Role::Joiner && code_of(s) == code && f.ending.is_none()
+        });
+        assert!(joining.any(|(_, f)| !f.said_no), "safe3: a joiner that declined, or that never joined, stored");
+    }
+
+    fn check_paired(&self, dev: Dev, id: PairingId) {
+        let facts = &self.ledger.pairings[&id];
+        if facts.initiator == dev {
+            assert!(self.joiner_has(id).is_some() || facts.joiner_ended, "safe1: I is paired and J has nothing");
+        } else {
+            let other = self.initiator_has(id);
+            assert!(other == Some(PairState::Paired) || facts.initiator_ended, "safe2: J is paired and I is not");
+        }
+        for ((d, _, session), session_facts) in &self.ledger.sessions {
+            if session_facts.pairing == Some(id) {
+                assert!(!session_facts.said_no, "safe3: device {d} said no in {session} and is paired");
+            }
+        }
+    }
+
+    /// What holds between the disks of any two devices at any moment.
+    fn check_commit(&self) {
+        for (id, facts) in &self.ledger.pairings {
+            let (initiator, joiner) = (self.initiator_has(*id), self.joiner_has(*id));
+            if initiator == Some(PairState::Paired) {
+                assert!(joiner.is_some() || facts.joiner_ended, "safe1: {id:?}: I is paired, J is not even pending");
+            }
+            if joiner == Some(PairState::Paired) {
+                let paired = initiator == Some(PairState::Paired);
+                assert!(paired || facts.initiator_ended, "safe2: {id:?}: J is paired, I is not");
+            }
+        }
+    }
+
+    /// After every step: bounded queues, and no session that outlives its limits.
+    pub(super) fn check_bounds(&mut self, dev: Dev) {
+        let now = self.now;
+        let Some(run) = self.devices[dev].run.as_ref() else { return };
+        let (jobs, fresh, live) = run.table.load();
+        assert!(jobs <= MAX_JOBS && fresh <= MAX_FRESH && live <= limits::MAX_SESSIONS, "{jobs} {fresh} {live}");
+        assert!(run.links.load() <= MAX_LINK_LOAD, "{} things going on in the links", run.links.load());
+        for ((d, _, session), facts) in &self.ledger.sessions {
+            if *d == dev && facts.ending.is_none() && !facts.crashed {
+                assert!(now <= facts.latest_end, "session {session} of device {dev} is stuck");
+            }
+        }
+    }
+
+    pub(super) fn check_event(&mut self, dev: Dev, event: &Event) {
+        let run = self.run_number(dev);
+        match event {
+            Event::ApprovalNeeded { session, device, .. } => self.check_question(dev, run, session, device),
+            Event::Paired { session, pairing_id, device, .. } => {
+                self.check_ending(dev, run, session, Ok(*pairing_id));
+                let facts = self.ledger.pairings.get(pairing_id).expect("a pairing that was stored");
+                let other = if facts.initiator == dev { facts.joiner } else { facts.initiator };
+                assert_eq!(device.key, self.devices[other].identity.public());
+                let ended = if facts.initiator == dev { facts.initiator_ended } else { facts.joiner_ended };
+                let stored = self.devices[dev].stored(*pairing_id) == Some(PairState::Paired);
+                assert!(stored || ended, "`paired` is told after the disk has it");
+            }
+            Event::PairingFailed { session, cause } => {
+                assert_ne!(*cause, Cause::Internal, "a failed session has a cause");
+                self.check_ending(dev, run, session, Err(*cause));
+            }
+            _ => {}
+        }
+    }
+
+    fn check_question(
+        &mut self,
+        dev: Dev,
+        run: u64,
+        session: &handfast_proto::id::SessionId,
+        device: &handfast_proto::session::PeerCard,
+    ) {
+        let other = self.devices.iter().find(|d| d.identity.public() == device.key).expect("a device of this world");
+        assert_eq!(device.name.as_str(), other.name, "people are shown the name that belongs to the key");
+        let statuses = self.run(dev).table.statuses();
+        let before = self.ledger.asking.insert((dev, run), session.clone());
+        if let Some(before) = before.filter(|b| b != session) {
+            let still = statuses.iter().any(|s| s.session == before && s.state == "approval");
+            assert!(!still, "two questions at once on device {dev}");
+        }
+        let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
+        facts.questions += 1;
+        assert_eq!(facts.questions, 1, "one question per code");
+    }
+
+    fn check_ending(
+        &mut self,
+        dev: Dev,
+        run: u64,
+        session: &handfast_proto::id::SessionId,
+        ending: Result<PairingId, Cause>,
+    ) {
+        let statuses = self.run(dev).table.statuses();
+        let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
+        assert!(facts.ending.is_none(), "session {session} of device {dev} ended twice");
+        facts.ending = Some(ending);
+        assert!(!(facts.said_no && ending.is_ok()), "a refused session paired");
+        if let (Role::Joiner, Ok(id)) = (facts.role, ending) {
+            facts.pairing = Some(id);
+        }
+        // The table may have gone on since the event; it never goes back from an end.
+        if let Some(status) = statuses.iter().find(|s| s.session == *session) {
+            let said = (status.state == "paired", status.cause);
+            assert_eq!(said, (ending.is_ok(), ending.err()), "B45: the status is true");
+        }
+    }
+
+    pub(super) fn check_link_event(&mut self, dev: Dev, event: &link::Event) {
+        match event {
+            link::Event::Gone { pairing_id, by_them: true } => {
+                let facts = self.ledger.pairings.get(pairing_id).expect("a known pairing");
+                assert!(facts.joiner_expired && facts.initiator == dev, "an ending that the peer did not say");
+            }
+            link::Event::Up { pairing_id, .. } => {
+                let facts = self.ledger.pairings.get(pairing_id).expect("a known pairing");
+                assert!(facts.initiator == dev || facts.joiner == dev, "a link under somebody else's pairing");
+            }
+            _ => {}
+        }
+    }
+
+    /// After everything healed and had its time: no pairing is half there.
+    pub(crate) fn check_settled(&self) {
+        for (id, facts) in &self.ledger.pairings {
+            let (initiator, joiner) = (self.initiator_has(*id), self.joiner_has(*id));
+            assert_ne!(initiator, Some(PairState::Pending), "{id:?} is still pending on {}", facts.initiator);
+            assert_ne!(joiner, Some(PairState::Pending), "{id:?} is still pending on {}", facts.joiner);
+            // A newer pairing of the same two that was confirmed on one side only may have replaced it there.
+            let replaced = facts.initiator_ended && !facts.joiner_ended && self.is_replaced(*id);
+            assert!(initiator == joiner || replaced, "{id:?}: I has {initiator:?}, J has {joiner:?}");
+        }
+        assert_eq!(self.ledger.live(), 0, "a session is still open");
+    }
+
+    fn is_replaced(&self, id: PairingId) -> bool {
+        let facts = &self.ledger.pairings[&id];
+        let both = [facts.initiator, facts.joiner];
+        self.ledger
+            .pairings
+            .iter()
+            .any(|(other, f)| *other != id && both.contains(&f.initiator) && both.contains(&f.joiner))
+    }
+
+    /// How far in the future the last session must have ended.
+    pub(crate) fn time_left(&self) -> Duration {
+        let open = self.ledger.sessions.values().filter(|f| f.ending.is_none() && !f.crashed);
+        open.map(|f| f.latest_end).max().unwrap_or_default().saturating_sub(self.now)
+    }
+}
