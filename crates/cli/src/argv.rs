@@ -126,7 +126,10 @@ mod tests {
     fn what_follows_pair_join_is_the_code_wherever_options_stand() {
         assert_eq!(parts(&["pair", "join", CODE]), [3]);
         assert_eq!(parts(&["network", "pair", "join", "--instance", "bob", CODE, "--yes"]), [6]);
-        assert_eq!(parts(&["--home", "join", "pair", "--json", "join", "legal", "winner", "--yes", "thank"]), [6, 7, 9]);
+        assert_eq!(
+            parts(&["--home", "join", "pair", "--json", "join", "legal", "winner", "--yes", "thank"]),
+            [6, 7, 9]
+        );
         assert_eq!(parts(&["pair", "join", "--", "legal", "winner"]), [4, 5]);
         assert_eq!(parts(&["pair", "join", "-"]), [0; 0]);
         assert_eq!(parts(&["pair", "reject", "legal"]), [0; 0]);

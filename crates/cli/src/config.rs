@@ -47,8 +47,7 @@ pub(crate) fn builder(instance: &Instance, name: Option<String>, args: &NetworkA
 }
 
 fn read(path: &Path) -> Result<Config, Error> {
-    let unreadable =
-        |error: std::io::Error| Error::because(Cause::Storage, format!("{}: {error}", path.display()));
+    let unreadable = |error: std::io::Error| Error::because(Cause::Storage, format!("{}: {error}", path.display()));
     let file = match std::fs::File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),

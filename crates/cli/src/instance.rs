@@ -30,7 +30,7 @@ impl InstanceName {
     }
 
     /// Whether it is the instance that is used when none is named.
-    fn is_default(&self) -> bool {
+    pub(crate) fn is_default(&self) -> bool {
         self.0 == "default"
     }
 }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_device_is_called_as_the_host_and_the_instance() {
-        let of = |text| Instance { name: name(text), home: PathBuf::from("/h") }.device_name();
+        let of = |text: &str| Instance { name: name(text), home: PathBuf::from("/h") }.device_name();
         let host = of("default");
         assert_eq!(of(&"x".repeat(40)), host);
         if host.len() < 20 {

@@ -18,19 +18,19 @@ const LOG_MAX: u64 = 10 * 1024 * 1024;
 /// What is logged when `RUST_LOG` says nothing.
 const DEFAULT_LEVEL: &str = handfast::DEFAULT_LOG;
 
-/// What a node logs on stderr when `RUST_LOG` says nothing.
-const DEFAULT_NODE_LEVEL: &str = "warn";
+/// What a node logs on stderr when `RUST_LOG` says nothing. The first node of a DHT knows no other: that is no news.
+const DEFAULT_NODE_LEVEL: &str = "warn,libp2p_kad=error";
 
 /// Logs into the file `path` from now on, and on stderr as well if that is asked for and `RUST_LOG` is set.
 ///
 /// # Errors
 /// `storage` if the file cannot be written.
 pub(crate) fn to_file(path: &Path, also_stderr: bool) -> Result<(), Error> {
-    let file = LogFile::open(path)
-        .map_err(|error| Error::because(Cause::Storage, format!("{}: {error}", path.display())))?;
+    let file =
+        LogFile::open(path).map_err(|error| Error::because(Cause::Storage, format!("{}: {error}", path.display())))?;
     let asked = std::env::var_os("RUST_LOG").is_some();
-    let stderr = (also_stderr && asked)
-        .then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr));
+    let stderr =
+        (also_stderr && asked).then(|| tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr));
     let file = tracing_subscriber::fmt::layer().with_ansi(false).with_writer(file);
     // Only the first one counts: a process runs one device.
     let _ = tracing_subscriber::registry().with(filter(DEFAULT_LEVEL)).with(file).with(stderr).try_init();
@@ -123,8 +123,10 @@ mod tests {
         for _ in 0..25 {
             (&log).write_all(&line).expect("written");
         }
-        let sizes: u64 =
-            std::fs::read_dir(dir.path()).expect("a folder").map(|e| e.expect("a file").metadata().expect("its size").len()).sum();
+        let sizes: u64 = std::fs::read_dir(dir.path())
+            .expect("a folder")
+            .map(|e| e.expect("a file").metadata().expect("its size").len())
+            .sum();
         assert_eq!(std::fs::read_dir(dir.path()).expect("a folder").count(), 2);
         assert!(sizes <= 2 * (LOG_MAX + line.len() as u64), "{sizes}");
     }

@@ -16,6 +16,12 @@ use crate::signals::{INTERRUPTED, Signals};
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
+/// What is being waited for when the two are connected.
+const PROVING: &str = "Connected; waiting for the other side ";
+
+/// What is being waited for after the question was answered here.
+const ANSWERED: &str = "Answered; waiting for the other side ";
+
 /// A session that has just been opened.
 pub(crate) struct Opened {
     /// Which.
@@ -24,6 +30,8 @@ pub(crate) struct Opened {
     pub(crate) seq: u64,
     /// The code, if its words are still to be shown in the first event.
     pub(crate) code: Option<CodeReply>,
+    /// Its question is answered with yes already.
+    pub(crate) yes: bool,
     /// When the code ends, if that is worth showing.
     pub(crate) deadline: Option<Instant>,
 }
@@ -49,6 +57,7 @@ pub(crate) async fn follow(
         answers: None,
         asking: false,
         withdrawn: None,
+        waiting: None,
         nodes: None,
     };
     let exit = follower.run(&mut feed, signals).await;
@@ -68,6 +77,8 @@ struct Follower<'a> {
     asking: bool,
     /// Set after a withdrawal: when to stop waiting for the news.
     withdrawn: Option<Instant>,
+    /// What is being waited for, below everything else; none: for the other device, as long as the code lives.
+    waiting: Option<&'static str>,
     /// Nodes that had stored the code when it was last said.
     nodes: Option<usize>,
 }
@@ -75,7 +86,7 @@ struct Follower<'a> {
 impl Follower<'_> {
     async fn run(&mut self, feed: &mut Feed, signals: &mut Signals) -> u8 {
         loop {
-            self.show_time();
+            self.show_waiting();
             let ticking = self.talk.is_live() && !self.asking;
             let (asking, withdrawn, tick) = (self.asking, self.withdrawn, self.next_tick());
             tokio::select! {
@@ -109,21 +120,19 @@ impl Follower<'_> {
             return None;
         }
         let mut event = event;
+        if let EventKind::CodeCreated { words, qr, .. } = &mut event.kind
+            && let Some(code) = self.opened.code.take()
+        {
+            (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
+        }
         let mut exit = None;
-        match &mut event.kind {
-            EventKind::CodeCreated { words, qr, .. } => {
-                if let Some(code) = self.opened.code.take() {
-                    (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
-                }
+        if let EventKind::PairingFailed { cause, exit: code, .. } = &mut event.kind {
+            if self.withdrawn.is_some() && *cause == Cause::Cancelled.name() {
+                *code = INTERRUPTED;
             }
-            EventKind::PairingFailed { cause, exit: code, .. } => {
-                if self.withdrawn.is_some() && *cause == Cause::Cancelled.name() {
-                    *code = INTERRUPTED;
-                }
-                exit = Some(*code);
-            }
-            EventKind::Paired { .. } => exit = Some(0),
-            _ => {}
+            exit = Some(*code);
+        } else if let EventKind::Paired { .. } = &event.kind {
+            exit = Some(0);
         }
         self.show(&event);
         wipe(event.kind);
@@ -153,7 +162,15 @@ impl Follower<'_> {
         } else {
             self.say_line(&event.kind);
         }
-        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind {
+        // The code goes on living when one that has connected turns out to be the wrong one.
+        if let EventKind::Connected { .. } = &event.kind
+            && self.opened.deadline.is_none()
+        {
+            self.waiting = Some(PROVING);
+        }
+        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind
+            && !self.opened.yes
+        {
             self.question(&Asker { device, path, known: *known, warning: warning.as_deref() });
         }
     }
@@ -166,25 +183,27 @@ impl Follower<'_> {
 
     fn question(&mut self, asker: &Asker<'_>) {
         if self.context.out.is_json() || !self.context.term.can_ask() {
-            let instance = self.context.instance.name.as_str();
+            let name = &self.context.instance.name;
+            let instance = if name.is_default() { String::new() } else { format!("--instance {} ", name.as_str()) };
             let session = &self.opened.session;
             if !self.context.out.is_json() {
                 self.talk.say(&asker.description());
             }
             self.talk.say(&format!(
-                "{} Answer with `handfast --instance {instance} pair accept {session}` or `… pair reject {session}`.",
-                asker.question().trim_end().trim_end_matches("[y/N]").trim_end()
+                "{} Answer with `handfast {instance}pair accept {session}` or `handfast {instance}pair reject {session}`.",
+                asker.question()
             ));
             return;
         }
         self.talk.say(&asker.description());
         self.answers.get_or_insert_with(Answers::start).ask();
-        self.talk.below(&asker.question());
+        self.talk.below(&format!("{} [y/N] ", asker.question()));
         self.asking = true;
     }
 
     async fn answer(&mut self, allow: bool) {
         self.asking = false;
+        self.waiting = Some(ANSWERED);
         self.talk.entered();
         if let Err(error) = self.client.answer(Some(self.opened.session.clone()), allow).await {
             // It was answered elsewhere, or too late: the events say how that went.
@@ -221,12 +240,20 @@ impl Follower<'_> {
         exit
     }
 
-    /// The time that is left, below everything else; not while somebody types there.
-    fn show_time(&mut self) {
-        if let Some(deadline) = self.opened.deadline.filter(|_| !self.asking) {
+    /// What is being waited for, below everything else; not while somebody types there.
+    fn show_waiting(&mut self) {
+        if self.asking {
+            return;
+        }
+        if let Some(waiting) = self.waiting {
+            self.talk.below(waiting);
+        } else if let Some(deadline) = self.opened.deadline {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000);
-            let text = format!("Waiting for the other device: {}:{:02} left, Ctrl-C withdraws the code ", left / 60, left % 60);
-            self.talk.below(&text);
+            self.talk.below(&format!(
+                "Waiting for the other device: {}:{:02} left, Ctrl-C withdraws the code ",
+                left / 60,
+                left % 60
+            ));
         }
     }
 

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use handfast_lab::lock::LabLock;
 use handfast_lab::report::Report;
-use handfast_lab::scenario::{Options, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart};
+use handfast_lab::scenario::{Options, attack, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart};
 use handfast_lab::skip;
 
 /// Measures handfast between network namespaces on this machine. Needs root.
@@ -85,6 +85,16 @@ enum Command {
         #[arg(long, default_value_t = 200)]
         moments: usize,
     },
+    /// The attacks of section 15 of the protocol on words, records, handshake and commit, against the real program and,
+    /// where they must succeed, against a naive one.
+    Attacks {
+        /// Groups to play; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(attack::groups()))]
+        groups: Vec<String>,
+        /// Positions of each message that are tampered with besides the usual ones; with 1 the slow attacks are left out.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
     /// Size, start time, memory and idle processor use.
     Footprint {
         /// How often the start is timed.
@@ -117,15 +127,16 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         gap: Duration::from_millis(arguments.gap_ms),
         limits: !arguments.no_limits,
     };
-    match arguments.command {
-        Command::Pairings { runs } => pairings::run(&options(runs)),
-        Command::Cold { runs } => cold::run(&options(runs)),
-        Command::DhtLoss { runs } => dht_loss::run(&options(runs)),
-        Command::Restart { runs } => restart::run(&options(runs)),
+    match &arguments.command {
+        Command::Attacks { groups, runs } => attack::run(&options(*runs), groups),
+        Command::Pairings { runs } => pairings::run(&options(*runs)),
+        Command::Cold { runs } => cold::run(&options(*runs)),
+        Command::DhtLoss { runs } => dht_loss::run(&options(*runs)),
+        Command::Restart { runs } => restart::run(&options(*runs)),
         Command::Leaks => leaks::run(&options(1)),
-        Command::Failures { runs } => failures::run(&options(runs)),
-        Command::Race { joiners } => race::run(&options(joiners)),
-        Command::Kill9 { moments } => kill9::run(&options(moments)),
-        Command::Footprint { runs } => footprint::run(&options(runs)),
+        Command::Failures { runs } => failures::run(&options(*runs)),
+        Command::Race { joiners } => race::run(&options(*joiners)),
+        Command::Kill9 { moments } => kill9::run(&options(*moments)),
+        Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

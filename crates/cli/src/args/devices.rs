@@ -4,7 +4,9 @@ use clap::{Args, Subcommand};
 
 /// `devices`, which lists them when nothing else is said.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  handfast devices\n  handfast devices show bob\n  handfast devices rename bob \"bob's laptop\"")]
+#[command(
+    after_help = "Examples:\n  handfast devices\n  handfast devices show bob\n  handfast devices rename bob \"bob's laptop\""
+)]
 pub(crate) struct DeviceList {
     /// What to do.
     #[command(subcommand)]

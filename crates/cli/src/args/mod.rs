@@ -87,10 +87,14 @@ pub(crate) enum Command {
     /// Run an infrastructure node: bootstrap and DHT server for anybody's devices.
     Serve(Serve),
     /// Watch a node and two devices on this machine pair by words, step by step.
-    #[command(after_help = "Everything stays on the loopback interface and in a temporary folder, and is gone at the end.")]
+    #[command(
+        after_help = "Everything stays on the loopback interface and in a temporary folder, and is gone at the end."
+    )]
     Demo,
     /// Print completions for a shell.
-    #[command(after_help = "Example:\n  handfast completions bash > ~/.local/share/bash-completion/completions/handfast")]
+    #[command(
+        after_help = "Example:\n  handfast completions bash > ~/.local/share/bash-completion/completions/handfast"
+    )]
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -118,8 +122,8 @@ Examples:
   handfast start --bootstrap /ip4/203.0.113.7/udp/4001/quic-v1/p2p/12D3KooW…
   handfast --instance bob start --name bob --foreground
 
-The options can stand in config.toml in the folder of the instance: name = \"…\", listen = […], bootstrap = […],
-no_dht = true, offline = true. An option given here goes before the one that stands there.")]
+The options can stand in config.toml in the folder of the instance, as name = \"…\", listen = […], \
+bootstrap = […], no_dht = true, offline = true. What is given here goes before what stands there.")]
 pub(crate) struct Start {
     /// Stay in the foreground; logs go to stderr as well if RUST_LOG is set.
     #[arg(long)]

@@ -27,8 +27,8 @@ pub(crate) enum PairCommand {
 /// `pair generate`.
 #[derive(Args)]
 #[command(after_help = "\
-The words go to stdout, alone on one line if it is no terminal; everything else goes to stderr. Without a running device
-this command runs it itself until it is done.
+The words go to stdout, alone on one line if it is no terminal; everything else goes to stderr. Without a running \
+device this command runs it itself until it is done.
 
 Examples:
   handfast pair generate
@@ -51,9 +51,9 @@ pub(crate) struct Generate {
 /// `pair join`.
 #[derive(Args)]
 #[command(after_help = "\
-Without CODE it asks: Tab completes words, four letters of each are enough, and a wrong one is marked at once. `-` reads
-the code from stdin. A code given as an argument may have been seen by other users of this machine and stays in the
-history of the shell.
+Without CODE it asks: Tab completes words, four letters of each are enough, and a wrong one is marked at once. `-` \
+reads the code from stdin. A code given as an argument may have been seen by other users of this machine and stays in \
+the history of the shell.
 
 Examples:
   handfast pair join

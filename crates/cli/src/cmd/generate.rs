@@ -43,7 +43,7 @@ async fn show_and_wait(
         show(context, &code);
         None
     };
-    follow(context, &access.client, Opened { session, seq, code, deadline }, signals).await
+    follow(context, &access.client, Opened { session, seq, code, yes: args.yes, deadline }, signals).await
 }
 
 /// `--no-wait`: the running device goes on without this command.

@@ -29,7 +29,9 @@ pub(super) fn code(
     let text = match (given, args.code.as_slice()) {
         (Some(given), _) => given.text,
         (None, []) if context.term.can_ask() && !context.out.is_json() => {
-            context.out.talk("Enter the twelve words of the other device. Tab completes; four letters of a word are enough.");
+            context
+                .out
+                .talk("Enter the twelve words of the other device. Tab completes; four letters of a word are enough.");
             match prompt::code::ask(context.term.colour)? {
                 Some(text) => text,
                 None => return Ok(None),
@@ -65,7 +67,7 @@ async fn join_and_wait(
 ) -> Result<u8, Error> {
     let joined = access.client.join(&code, args.yes).await?;
     drop(code);
-    let opened = Opened { session: joined.session, seq: joined.seq, code: None, deadline: None };
+    let opened = Opened { session: joined.session, seq: joined.seq, code: None, yes: args.yes, deadline: None };
     follow(context, &access.client, opened, signals).await
 }
 

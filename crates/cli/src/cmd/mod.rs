@@ -136,9 +136,10 @@ fn explain(error: &clap::Error, json: bool, term: Term) -> u8 {
         return out.finish(0);
     }
     if json {
+        // What follows the first paragraph is for people: usage, and where to find help.
         let plain = text(false);
-        let plain = plain.trim().trim_start_matches("error: ");
-        out.error(&Error::because(Cause::Usage, plain));
+        let first: Vec<&str> = plain.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+        out.error(&Error::because(Cause::Usage, first.join(" ").trim_start_matches("error: ")));
     } else {
         out.talk(text(term.colour && term.stderr).trim_end());
     }
@@ -163,10 +164,7 @@ fn threads(work: impl Future<Output = Result<u8, Error>>) -> Result<u8, Error> {
     block_on(Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build(), work)
 }
 
-fn block_on(
-    runtime: std::io::Result<Runtime>,
-    work: impl Future<Output = Result<u8, Error>>,
-) -> Result<u8, Error> {
+fn block_on(runtime: std::io::Result<Runtime>, work: impl Future<Output = Result<u8, Error>>) -> Result<u8, Error> {
     let runtime = runtime.map_err(|error| Error::because(Cause::Internal, error))?;
     let done = runtime.block_on(work);
     runtime.shutdown_timeout(LAST_TASKS);

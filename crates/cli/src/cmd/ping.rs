@@ -92,9 +92,6 @@ mod tests {
 
     #[test]
     fn the_summary_counts_and_measures() {
-        assert_eq!(
-            summary(4, &[1.0, 2.0, 6.0]),
-            "3 of 4 answered; 1.0 ms at best, 3.0 ms on average, 6.0 ms at worst"
-        );
+        assert_eq!(summary(4, &[1.0, 2.0, 6.0]), "3 of 4 answered; 1.0 ms at best, 3.0 ms on average, 6.0 ms at worst");
     }
 }

@@ -68,7 +68,8 @@ pub(super) async fn foreground(context: &Context, args: &Start) -> Result<u8, Er
 
 /// Starts the device as a process of its own and waits until its control socket answers.
 pub(super) fn detach(context: &Context, args: &Start) -> Result<u8, Error> {
-    let failed = |error: std::io::Error| Error::because(Cause::Internal, format!("the device could not be started: {error}"));
+    let failed =
+        |error: std::io::Error| Error::because(Cause::Internal, format!("the device could not be started: {error}"));
     let mut child = command(context, args).and_then(|mut command| command.spawn()).map_err(failed)?;
     match told(&mut child) {
         Some(Told::Started(started)) => {
@@ -110,11 +111,9 @@ fn command(context: &Context, args: &Start) -> std::io::Result<Command> {
     for node in &args.network.bootstrap {
         command.arg("--bootstrap").arg(node.to_string());
     }
-    for (given, option) in [
-        (args.network.no_dht, "--no-dht"),
-        (args.network.no_lan, "--no-lan"),
-        (args.network.offline, "--offline"),
-    ] {
+    for (given, option) in
+        [(args.network.no_dht, "--no-dht"), (args.network.no_lan, "--no-lan"), (args.network.offline, "--offline")]
+    {
         if given {
             command.arg(option);
         }

@@ -21,7 +21,7 @@ struct Stopped<'a> {
 /// Runs the command.
 pub(super) async fn run(context: &Context) -> Result<u8, Error> {
     let process = Client::of(&context.instance).stop().await?;
-    if !process.is_gone_within(GONE).await {
+    if !process.ends_within(GONE).await {
         let text = format!("its process still runs after {} seconds", GONE.as_secs());
         return Err(Error::because(Cause::Internal, text).with_hint("look at its log, then end the process"));
     }

@@ -1,5 +1,6 @@
 //! The client of the control API: one connection a request, each wait with an end.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -40,12 +41,14 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct Client {
     socket: PathBuf,
     instance: String,
+    is_default: bool,
 }
 
 impl Client {
     /// For the device of `instance`, running or not.
     pub(crate) fn of(instance: &Instance) -> Client {
-        Client { socket: instance.socket(), instance: instance.name.as_str().to_owned() }
+        let name = &instance.name;
+        Client { socket: instance.socket(), instance: name.as_str().to_owned(), is_default: name.is_default() }
     }
 
     /// How the device is.
@@ -140,10 +143,7 @@ impl Client {
     fn request(&self, method: Method, path: &str, body: Body) -> Result<Request<Body>, Error> {
         // HTTP/1.1 wants a host; a socket has none.
         let builder = Request::builder().method(method).uri(path).header("host", "localhost");
-        builder
-            .header("content-type", "application/json")
-            .body(body)
-            .map_err(|e| Error::because(Cause::Internal, e))
+        builder.header("content-type", "application/json").body(body).map_err(|e| Error::because(Cause::Internal, e))
     }
 
     async fn bounded<T>(&self, wait: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
@@ -155,9 +155,13 @@ impl Client {
     }
 
     async fn connect(&self) -> Result<UnixStream, Error> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound | std::io::ErrorKind::ConnectionRefused => self.not_running(),
-            _ => Error::because(Cause::Storage, format!("{}: {error}", self.socket.display())),
+        let stream = UnixStream::connect(&self.socket).await.map_err(|error| {
+            // No socket, or one that a killed process has left behind.
+            let absent = [ErrorKind::NotFound, ErrorKind::ConnectionRefused];
+            if absent.contains(&error.kind()) {
+                return self.not_running();
+            }
+            Error::because(Cause::Storage, format!("{}: {error}", self.socket.display()))
         })?;
         // A code goes over this socket: not to a process of somebody else.
         match stream.peer_cred() {
@@ -196,7 +200,13 @@ impl Client {
     }
 
     fn not_running(&self) -> Error {
-        Error::because(Cause::NotRunning, format!("the instance \"{}\" is not running", self.instance))
+        let name = &self.instance;
+        let error = Error::because(Cause::NotRunning, format!("the instance \"{name}\" is not running"));
+        if self.is_default {
+            error
+        } else {
+            error.with_hint(format!("start it with `handfast --instance {name} start`"))
+        }
     }
 
     fn lost(&self) -> Error {

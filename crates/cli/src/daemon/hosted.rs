@@ -44,6 +44,7 @@ impl Hosted {
                 return Err(error);
             }
         };
+        tracing::info!(instance = instance.name.as_str(), version = env!("CARGO_PKG_VERSION"), "the device runs");
         let (stop, stopped) = watch::channel(false);
         let done = tokio::spawn(run(device, control, stop.clone(), stopped));
         Ok(Hosted { stop, done })
@@ -80,5 +81,6 @@ async fn run(device: Handle, mut control: Control, stop: watch::Sender<bool>, st
     drop(device);
     drop(router);
     control.finish().await;
+    tracing::info!("the device has stopped");
     end
 }

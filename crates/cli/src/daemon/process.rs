@@ -27,7 +27,7 @@ impl Process {
     }
 
     /// Waits until it is gone, and says whether it is after `limit`.
-    pub(crate) async fn is_gone_within(self, limit: Duration) -> bool {
+    pub(crate) async fn ends_within(self, limit: Duration) -> bool {
         let Process { client, handle } = self;
         match handle {
             Some(handle) => tokio::task::spawn_blocking(move || has_ended(&handle, limit)).await.unwrap_or(false),

@@ -122,7 +122,8 @@ fn spans(line: &str) -> impl Iterator<Item = (usize, &str)> {
 /// The word that is being typed at `pos`, and its place.
 fn word_at(line: &str, pos: usize) -> (usize, &str) {
     let before = line.get(..pos).unwrap_or(line);
-    let start = before.rfind(char::is_whitespace).map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+    let start =
+        before.rfind(char::is_whitespace).map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     (start, &before[start..])
 }
 
@@ -175,9 +176,8 @@ mod tests {
         assert_eq!(word_at("legal win", 3), (0, "leg"));
         assert_eq!(word_at("legal ", 6), (6, ""));
         let history = MemHistory::new();
-        let complete = |line: &str| {
-            Words.complete(line, line.len(), &Context::new(&history)).expect("it cannot fail").1
-        };
+        let complete =
+            |line: &str| Words.complete(line, line.len(), &Context::new(&history)).expect("it cannot fail").1;
         assert_eq!(complete("legal sausa"), ["sausage "]);
         assert_eq!(complete("zo"), ["zone", "zoo"]);
         assert!(complete("legal ").is_empty());

@@ -98,7 +98,11 @@ fn grid(words: &[&str], columns: usize, colour: bool) -> Vec<String> {
         .map(|(index, word)| {
             let number = index + 1;
             let pad = " ".repeat(CELL.saturating_sub(3 + word.chars().count()));
-            if colour { format!("\x1b[2m{number:>2}\x1b[0m \x1b[1m{word}\x1b[0m{pad}") } else { format!("{number:>2} {word}{pad}") }
+            if colour {
+                format!("\x1b[2m{number:>2}\x1b[0m \x1b[1m{word}\x1b[0m{pad}")
+            } else {
+                format!("{number:>2} {word}{pad}")
+            }
         })
         .collect();
     cells.chunks(columns).map(|row| row.join(&" ".repeat(CELL_GAP)).trim_end().to_owned()).collect()

@@ -2,28 +2,37 @@
 
 use handfast::{DeviceCard, EventKind};
 
-use super::{clean, error};
+use super::{clean, count, error};
 
 /// The line for an event of a session; none if it says nothing to a person.
 pub(crate) fn line(kind: &EventKind) -> Option<String> {
     match kind {
-        EventKind::CodeAdvertised { nodes: 0, .. } => Some("No node of the DHT has stored the code yet; trying again.".to_owned()),
-        EventKind::CodeAdvertised { nodes: 1, .. } => Some("The code can be found: 1 node has stored it.".to_owned()),
-        EventKind::CodeAdvertised { nodes, .. } => Some(format!("The code can be found: {nodes} nodes have stored it.")),
+        EventKind::CodeAdvertised { nodes: 0, .. } => {
+            Some("No node of the DHT has stored the code yet; trying again.".to_owned())
+        }
+        EventKind::CodeAdvertised { nodes, .. } => {
+            Some(format!("The code can be found: it is stored on {}.", count(*nodes, "node")))
+        }
         EventKind::CodeEntered { .. } => Some("Looking for the other device.".to_owned()),
         EventKind::SessionDiscovered { found_by, addresses, .. } => {
-            let count = match addresses.len() {
-                1 => "1 address".to_owned(),
-                n => format!("{n} addresses"),
-            };
-            Some(format!("Found it by {}, at {count}.", clean(found_by)))
+            let number = addresses.len();
+            let addresses = if number == 1 { "1 address".to_owned() } else { format!("{number} addresses") };
+            Some(format!("Found it by {}, at {addresses}.", clean(found_by)))
         }
         EventKind::Connected { path, address, .. } => Some(format!("Connected: {}, {}.", clean(path), clean(address))),
         EventKind::Paired { device, path, elapsed_ms, .. } => {
             Some(format!("Paired with {}, {}, in {elapsed_ms} ms.", named(device), clean(path)))
         }
         EventKind::PairingFailed { text, hint, .. } => Some(error(text, hint)),
-        _ => None,
+        // A question is asked, not told, and the rest is not about sessions.
+        EventKind::CodeCreated { .. }
+        | EventKind::ApprovalNeeded { .. }
+        | EventKind::DeviceConnected { .. }
+        | EventKind::DeviceDisconnected { .. }
+        | EventKind::DeviceRemoved { .. }
+        | EventKind::Pong { .. }
+        | EventKind::AddressLost { .. }
+        | _ => None,
     }
 }
 
@@ -60,13 +69,13 @@ impl Asker<'_> {
         if let Some(warning) = warning {
             text.push_str(&format!("  WARNING: {}\n", clean(warning)));
         }
-        text.push_str("Compare the fingerprint with the one the other device shows for itself (`handfast status`).");
+        text.push_str("If it is the right one, `handfast status` there shows the same fingerprint.");
         text
     }
 
     /// The question.
     pub(crate) fn question(&self) -> String {
-        format!("Allow {}? [y/N] ", named(self.device))
+        format!("Allow {}?", named(self.device))
     }
 }
 
@@ -87,7 +96,7 @@ mod tests {
     fn c8_the_question_shows_name_type_fingerprint_path_and_warning() {
         let device = card();
         let asker = Asker { device: &device, path: "direct", known: false, warning: Some("another key") };
-        assert_eq!(asker.question(), "Allow bob\u{fffd} (2ekq-z7wf)? [y/N] ");
+        assert_eq!(asker.question(), "Allow bob\u{fffd} (2ekq-z7wf)?");
         let text = asker.description();
         for part in ["type         phone", "fingerprint  2ekq-z7wf", "path         direct", "WARNING: another key"] {
             assert!(text.contains(part), "{part} in {text}");
@@ -112,7 +121,7 @@ mod tests {
         .iter()
         .map(line)
         .collect();
-        assert_eq!(lines[0].as_deref(), Some("The code can be found: 3 nodes have stored it."));
+        assert_eq!(lines[0].as_deref(), Some("The code can be found: it is stored on 3 nodes."));
         assert_eq!(lines[1].as_deref(), Some("Found it by dht, at 1 address."));
         assert_eq!(lines[2].as_deref(), Some("Paired with bob\u{fffd} (2ekq-z7wf), direct, in 312 ms."));
         assert!(lines[3].as_deref().is_some_and(|text| text.starts_with("error: ") && text.contains("hint:  ")));

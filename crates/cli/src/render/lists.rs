@@ -61,9 +61,13 @@ pub(crate) fn sessions(sessions: &[SessionEntry]) -> String {
             [
                 clean(&session.session),
                 clean(&session.role),
-                session.cause.as_ref().map_or_else(|| clean(&session.state), |c| format!("{}: {}", clean(&session.state), clean(c))),
+                session
+                    .cause
+                    .as_ref()
+                    .map_or_else(|| clean(&session.state), |c| format!("{}: {}", clean(&session.state), clean(c))),
                 or_nothing(session.expires_at.as_deref()),
-                device.map_or_else(|| NOTHING.to_owned(), |d| format!("{} ({})", clean(&d.name), clean(&d.fingerprint))),
+                device
+                    .map_or_else(|| NOTHING.to_owned(), |d| format!("{} ({})", clean(&d.name), clean(&d.fingerprint))),
                 or_nothing(session.path.as_deref()),
             ]
         })

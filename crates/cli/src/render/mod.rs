@@ -21,10 +21,19 @@ pub(crate) fn error(text: &str, hint: &str) -> String {
     if hint.is_empty() { format!("error: {text}") } else { format!("error: {text}\nhint:  {}", clean(hint)) }
 }
 
+/// A number of things: `1 node`, `2 nodes`.
+pub(crate) fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 /// The short form of an id that still names the device in commands.
 pub(crate) fn short(id: &str) -> String {
     const SHORT: usize = 12;
-    if id.chars().count() <= SHORT { clean(id) } else { format!("{}…", clean(&id.chars().take(SHORT).collect::<String>())) }
+    if id.chars().count() <= SHORT {
+        clean(id)
+    } else {
+        format!("{}…", clean(&id.chars().take(SHORT).collect::<String>()))
+    }
 }
 
 fn is_harmless(c: char) -> bool {

@@ -3,9 +3,9 @@
 use handfast::{DeviceEntry, DeviceName, Status};
 use serde::Serialize;
 
-use super::clean;
 use super::lists::field;
 use super::table::table;
+use super::{clean, count};
 
 /// What `status` says, as JSON and as text.
 #[derive(Serialize)]
@@ -45,9 +45,9 @@ impl StatusView {
         for (what, value) in [
             ("fingerprint", clean(&status.fingerprint)),
             ("id", clean(&status.id)),
-            ("DHT", format!("connected to {} nodes", status.dht_nodes)),
+            ("DHT", format!("connected to {}", count(status.dht_nodes, "node"))),
             ("NAT", format!("mapping {}, filtering {}, hairpin {}", nat.mapping, nat.filtering, nat.hairpin)),
-            ("paired", format!("{} devices", status.devices)),
+            ("paired", count(status.devices, "device")),
         ] {
             text.push_str(&field(what, &value));
         }
@@ -67,7 +67,14 @@ impl StatusView {
             let rows: Vec<[String; 3]> = self
                 .paths
                 .iter()
-                .map(|p| [&p.device.name, p.path.as_ref().unwrap_or(&p.device.id), p.address.as_ref().unwrap_or(&p.device.id)].map(|t| clean(t)))
+                .map(|p| {
+                    [
+                        &p.device.name,
+                        p.path.as_ref().unwrap_or(&p.device.id),
+                        p.address.as_ref().unwrap_or(&p.device.id),
+                    ]
+                    .map(|t| clean(t))
+                })
                 .collect();
             text.push('\n');
             text.push_str(&table(["CONNECTED TO", "PATH", "ADDRESS"], &rows));
@@ -109,7 +116,12 @@ mod tests {
                 source: "listener".to_owned(),
                 evidence: "listed".to_owned(),
             }],
-            nat: NatStatus { mapping: unknown(), filtering: unknown(), hairpin: unknown(), public_addresses: Vec::new() },
+            nat: NatStatus {
+                mapping: unknown(),
+                filtering: unknown(),
+                hairpin: unknown(),
+                public_addresses: Vec::new(),
+            },
             dht_nodes: 3,
             sessions: vec![OpenSession {
                 session: "1a2b".to_owned(),
@@ -146,7 +158,7 @@ kitchen, instance \"alice\": running
   id           2ekqz7wf
   DHT          connected to 3 nodes
   NAT          mapping unknown, filtering unknown, hairpin unknown
-  paired       1 devices
+  paired       1 device
   listens on   /ip4/10.0.0.2/tcp/4001
 
 ADDRESS                 SCOPE  SOURCE    EVIDENCE

@@ -387,7 +387,7 @@ impl Initiator {
             }
             return;
         }
-        let Some((mut attempt, step)) = self.take_attempt() else { return };
+        let Some((mut attempt, step)) = self.take_attempt() else { return self.close_ended(cx) };
         let step = match step {
             step if step.is_repeat(&frame) => step,
             Step::AwaitH3 { hs, .. } if frame.kind() == FrameType::H3 => {
@@ -550,6 +550,15 @@ impl Initiator {
     /// Drops the joiner being served, whose handshake has touched nothing durable, and opens the code again.
     fn close_attempt(&mut self, cx: &mut Context<'_>) {
         if let Some((attempt, _)) = self.take_attempt() {
+            attempt.close(cx);
+        }
+    }
+
+    /// The joiner goes on where we have ended: without a word it would wait for an answer that nobody can give.
+    fn close_ended(&mut self, cx: &mut Context<'_>) {
+        if let Phase::Over(over) = &mut self.phase
+            && let Some(attempt) = over.last.take()
+        {
             attempt.close(cx);
         }
     }

@@ -107,7 +107,7 @@ pub enum Job {
     /// Change the store durably: the answer comes after the disk has it.
     Store(StoreChange),
     /// Reach a device of which we hold a pending pairing and finish by hello (section 8); the links answer with
-    /// [`Table::completed`].
+    /// [`Table::completed`], nobody else.
     Reach {
         /// The pairing to finish.
         pairing_id: PairingId,
@@ -342,6 +342,13 @@ impl Context<'_> {
         self.owners.insert(id, self.owner);
         self.out.push_back(Output::Job(id, job));
         id
+    }
+
+    /// A job that has no answer of its own.
+    fn errand(&mut self, job: Job) {
+        let id = JobId(*self.next_job);
+        *self.next_job += 1;
+        self.out.push_back(Output::Job(id, job));
     }
 
     fn send(&mut self, stream: StreamId, frames: Vec<Frame>) {

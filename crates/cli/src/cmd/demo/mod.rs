@@ -13,6 +13,7 @@ use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::Context;
+use crate::render::count;
 use crate::render::event::named;
 use crate::signals::{INTERRUPTED, Signals};
 use programs::{Program, Programs};
@@ -57,7 +58,8 @@ async fn play(context: &Context, homes: &TempDir) -> Result<u8, Error> {
 
     let mut serve = node.start([&["serve", "--tied", "--json"], LISTEN.as_slice()].concat())?;
     let serving: Serving = serve.line().await?;
-    let address = serving.addresses.first().ok_or_else(|| Error::because(Cause::Internal, "the node has no address"))?;
+    let address =
+        serving.addresses.first().ok_or_else(|| Error::because(Cause::Internal, "the node has no address"))?;
     steps.say("node", &format!("runs at {address}"));
 
     let daemons = (start(&steps, &alice, address).await?, start(&steps, &bob, address).await?);
@@ -134,19 +136,29 @@ async fn pair(steps: &Steps<'_>, alice: &Programs, bob: &Programs) -> Result<(),
 /// What happened in a session, in a few words.
 fn told(kind: &EventKind) -> Option<String> {
     match kind {
-        EventKind::CodeAdvertised { nodes, .. } => Some(format!("has put a sealed record on {nodes} DHT node(s)")),
+        EventKind::CodeAdvertised { nodes, .. } => {
+            Some(format!("has put a sealed record on {}", count(*nodes, "node")))
+        }
         EventKind::CodeEntered { .. } => Some("enters the words and looks for their record".to_owned()),
         EventKind::SessionDiscovered { found_by, addresses, .. } => {
             let address = addresses.first().map(String::as_str).unwrap_or_default();
             Some(format!("has found the record by {found_by}; it leads to {address}"))
         }
-        EventKind::Connected { path, .. } => Some(format!("is connected ({path}); both prove the words and their keys")),
+        EventKind::Connected { path, .. } => {
+            Some(format!("is connected ({path}); both prove the words and their keys"))
+        }
         EventKind::ApprovalNeeded { device, .. } => Some(format!("is asked about {}", named(device))),
         EventKind::Paired { device, elapsed_ms, .. } => {
             Some(format!("is paired with {} after {elapsed_ms} ms", named(device)))
         }
         EventKind::PairingFailed { text, .. } => Some(format!("is not paired: {text}")),
-        _ => None,
+        EventKind::CodeCreated { .. }
+        | EventKind::DeviceConnected { .. }
+        | EventKind::DeviceDisconnected { .. }
+        | EventKind::DeviceRemoved { .. }
+        | EventKind::Pong { .. }
+        | EventKind::AddressLost { .. }
+        | _ => None,
     }
 }
 

@@ -1,7 +1,5 @@
 //! Attacks on the initiator by somebody who has the code, or has seen a handshake of somebody who has it.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result, bail, ensure};
 use handfast_net::StreamProtocol;
 use handfast_proto::wire::frames::Frame;

@@ -33,6 +33,8 @@ pub(super) enum HelloStep {
     StoringAfterR4(PairingId, UnixTime),
     /// We told the peer that the pairing is over; its acknowledgement is due.
     AwaitAcknowledgement(PairingId),
+    /// The end that R2 told is on its way to the disk; our acknowledgement follows.
+    StoringBeforeAcknowledgement(PairingId, Frame),
 }
 
 impl Links {
@@ -93,9 +95,10 @@ impl Links {
                 self.out.push_back(Output::Finish(stream));
                 None
             }
-            HelloStep::StoringBeforeR3(..) | HelloStep::StoringBeforeR4(..) | HelloStep::StoringAfterR4(..) => {
-                self.refuse(stream, now)
-            }
+            HelloStep::StoringBeforeR3(..)
+            | HelloStep::StoringBeforeR4(..)
+            | HelloStep::StoringAfterR4(..)
+            | HelloStep::StoringBeforeAcknowledgement(..) => self.refuse(stream, now),
         };
         if let Some(step) = next {
             self.hellos.insert(stream, Hello { conn, from, until, opened_by_us, step });
@@ -136,12 +139,11 @@ impl Links {
             }
             Ok(R2::Proof(proof)) => self.send_r3(id, stream, *proof, now),
             Ok(R2::Revoked { acknowledgement }) => {
-                self.out.push_back(Output::Send { stream, frames: vec![acknowledgement] });
-                self.out.push_back(Output::Finish(stream));
+                // The pairing has no rights from now on. Only when the disk has forgotten it, the peer may forget too.
                 self.remove(id);
-                self.job(Job::Store(StoreChange::Revoked(id)), Work::Forget);
                 self.out.push_back(Output::Event(Event::Gone { pairing_id: id, by_them: true }));
-                None
+                self.job(Job::Store(StoreChange::Revoked(id)), Work::Revoke(stream));
+                Some(HelloStep::StoringBeforeAcknowledgement(id, acknowledgement))
             }
             Err(_) => self.refuse(stream, now),
         }
@@ -204,7 +206,17 @@ impl Links {
             | HelloStep::AwaitR2(..)
             | HelloStep::AwaitR3(..)
             | HelloStep::AwaitR4(..)
-            | HelloStep::AwaitAcknowledgement(_) => {}
+            | HelloStep::AwaitAcknowledgement(_)
+            | HelloStep::StoringBeforeAcknowledgement(..) => {}
+        }
+    }
+
+    /// The disk has forgotten a pairing that the peer ended: the peer need not tell us again.
+    pub(super) fn acknowledge(&mut self, stream: StreamId) {
+        if let Some(Hello { step: HelloStep::StoringBeforeAcknowledgement(_, frame), .. }) = self.hellos.remove(&stream)
+        {
+            self.out.push_back(Output::Send { stream, frames: vec![frame] });
+            self.out.push_back(Output::Finish(stream));
         }
     }
 
@@ -225,8 +237,10 @@ impl Links {
         let contact = StoreChange::Contact { pairing_id: id, addresses, clock_offset, path };
         self.job(Job::Store(contact), Work::Forget);
         self.conns.insert(conn, Certified { pairing_id: id, address: from.address, path });
+        // Each end holds every connection that both have proved themselves on: if each held only the first one it knows,
+        // two that crossed would each be dropped by the other end.
+        self.out.push_back(Output::Hold { conn, hold: true });
         if !was_up {
-            self.out.push_back(Output::Hold { conn, hold: true });
             self.out.push_back(Output::Event(Event::Up { pairing_id: id, path, address: from.address }));
         }
         self.send_pings(id);
@@ -248,7 +262,8 @@ impl HelloStep {
             | HelloStep::AwaitR3(id, _)
             | HelloStep::StoringBeforeR4(id, _)
             | HelloStep::StoringAfterR4(id, _)
-            | HelloStep::AwaitAcknowledgement(id) => Some(*id),
+            | HelloStep::AwaitAcknowledgement(id)
+            | HelloStep::StoringBeforeAcknowledgement(id, _) => Some(*id),
         }
     }
 }

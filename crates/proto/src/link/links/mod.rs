@@ -71,6 +71,9 @@ enum Work {
     OpenHello(PairingId, ConnId, Inbound),
     OpenPing(u64),
     Commit(PairingId, StreamId),
+    /// The tombstone that tells the peer, from when the disk has it.
+    Expire(Option<Box<Tombstone>>),
+    Revoke(StreamId),
     Forget,
 }
 
@@ -273,13 +276,10 @@ impl Links {
         self.ping_streams.retain(|_, c| *c != conn);
         if let Some(lost) = self.conns.remove(&conn) {
             let id = lost.pairing_id;
-            match self.conns.iter().find(|(_, c)| c.pairing_id == id) {
-                Some((other, _)) => self.out.push_back(Output::Hold { conn: *other, hold: true }),
-                None => {
-                    self.out.push_back(Output::Event(Event::Down { pairing_id: id }));
-                    if let Some(entry) = self.peers.get_mut(&id) {
-                        entry.seek.start(now.time);
-                    }
+            if !self.is_up(id) {
+                self.out.push_back(Output::Event(Event::Down { pairing_id: id }));
+                if let Some(entry) = self.peers.get_mut(&id) {
+                    entry.seek.start(now.time);
                 }
             }
         }
@@ -321,7 +321,9 @@ impl Links {
             }
             (Some(Work::OpenPing(token)), JobResult::StreamOpened(stream)) => self.send_ping(token, stream, now),
             (Some(Work::Commit(pairing_id, stream)), JobResult::Stored) => self.committed(pairing_id, stream, now),
-            (Some(Work::Commit(_, stream)), _) => {
+            (Some(Work::Expire(Some(tombstone))), JobResult::Stored) => self.bury(*tombstone),
+            (Some(Work::Revoke(stream)), JobResult::Stored) => self.acknowledge(stream),
+            (Some(Work::Commit(_, stream) | Work::Revoke(stream)), _) => {
                 self.hellos.remove(&stream);
                 self.out.push_back(Output::Finish(stream));
             }

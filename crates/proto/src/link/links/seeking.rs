@@ -88,15 +88,19 @@ impl Links {
                 let tag = e.bond.tag_key().clone();
                 Box::new(Tombstone { pairing_id, peer: e.peer.key, tag, seq: 1 })
             });
-            if let Some(tombstone) = &tombstone {
-                self.tombstones.push((**tombstone).clone());
-                if self.tombstones.len() > limits::MAX_TOMBSTONES {
-                    self.tombstones.remove(0);
-                }
-            }
             self.remove(pairing_id);
-            self.job(Job::Store(StoreChange::Expired { pairing_id, tombstone }), Work::Forget);
+            // The peer is told nothing that a crash could take back.
+            let work = Work::Expire(tombstone.clone());
+            self.job(Job::Store(StoreChange::Expired { pairing_id, tombstone }), work);
             self.out.push_back(Output::Event(Event::Gone { pairing_id, by_them: false }));
+        }
+    }
+
+    /// From now on the peer of this pairing is told that it is over.
+    pub(super) fn bury(&mut self, tombstone: Tombstone) {
+        self.tombstones.push(tombstone);
+        if self.tombstones.len() > limits::MAX_TOMBSTONES {
+            self.tombstones.remove(0);
         }
     }
 }

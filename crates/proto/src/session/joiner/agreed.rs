@@ -52,8 +52,8 @@ pub(super) enum Step {
     Question { hs: Box<ReceivedH4>, asked: bool, until: Time },
     /// Allowed; the pending pairing is on its way to the disk.
     StoringPending { job: JobId, hs: Box<ReceivedH4> },
-    /// H5 is sent.
-    AwaitH6 { hs: Box<SentH5>, pairing_id: PairingId, until: Time },
+    /// H5 is sent; `until` bounds the silence of one stream, `ends` all of them together.
+    AwaitH6 { hs: Box<SentH5>, pairing_id: PairingId, until: Time, ends: Time },
     /// The handshake is gone, the pending pairing is not: the links try a hello.
     Reaching { pairing_id: PairingId, until: Time },
     /// H6 came; our pairing is on its way to the disk.
@@ -87,8 +87,8 @@ impl Agreed {
         };
         match step {
             Step::AwaitH4 { until, .. } | Step::Question { until, .. } => earlier(Some(*until), lost),
-            Step::AwaitH6 { until, .. } if self.stream().is_some() => Some(*until),
-            Step::AwaitH6 { .. } => lost,
+            Step::AwaitH6 { until, ends, .. } if self.stream().is_some() => Some((*until).min(*ends)),
+            Step::AwaitH6 { ends, .. } => earlier(Some(*ends), lost),
             // Only its own end counts here: the links do the rest.
             Step::Reaching { until, .. } => Some(*until),
             Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
@@ -199,7 +199,7 @@ impl Agreed {
 
     /// Hands a pending pairing whose handshake is gone to the links.
     pub(super) fn reaching(&self, pairing_id: PairingId, cx: &mut Context<'_>) -> Step {
-        cx.job(Job::Reach { pairing_id, tid: self.tid, addresses: self.addresses.clone() });
+        cx.errand(Job::Reach { pairing_id, tid: self.tid, addresses: self.addresses.clone() });
         Step::Reaching { pairing_id, until: cx.now.time + limits::HELLO_RETRY }
     }
 

@@ -400,7 +400,8 @@ impl Joiner {
                 if let Some(stream) = agreed.stream() {
                     cx.send(stream, vec![h5]);
                 }
-                Step::AwaitH6 { hs: Box::new(hs), pairing_id, until: cx.now.time + limits::CONFIRMATION }
+                let until = cx.now.time + limits::CONFIRMATION;
+                Step::AwaitH6 { hs: Box::new(hs), pairing_id, until, ends: until + limits::RESUME }
             }
             Step::StoringPaired { job, pairing_id } if job == id => return self.paired(*agreed, pairing_id, cx),
             step @ (Step::AwaitH4 { .. }
@@ -438,11 +439,14 @@ impl Joiner {
                 self.phase = Phase::Agreed(agreed, step);
                 return self.decline(Cause::TimedOut, cx);
             }
-            Step::AwaitH6 { pairing_id, .. } if gave_up => agreed.reaching(pairing_id, cx),
-            Step::AwaitH6 { hs, pairing_id, until } if now >= until && agreed.stream().is_some() => {
+            Step::AwaitH6 { pairing_id, ends, .. } if gave_up || now >= ends => {
+                agreed.close(cx);
+                agreed.reaching(pairing_id, cx)
+            }
+            Step::AwaitH6 { hs, pairing_id, until, ends } if now >= until && agreed.stream().is_some() => {
                 // Silence on a connection that looks alive: try another one.
                 agreed.abandon(cx);
-                Step::AwaitH6 { hs, pairing_id, until }
+                Step::AwaitH6 { hs, pairing_id, until, ends }
             }
             Step::Reaching { until, .. } if now >= until => {
                 return self.fail(*agreed, Cause::ConnectionLost, cx);

@@ -31,16 +31,11 @@ impl World {
     }
 
     /// A device's disk has changed: what may be on it now?
-    pub(super) fn check_durable(&mut self, dev: Dev, change: &Change, replaced: &[PairingId]) {
+    pub(super) fn check_durable(&mut self, dev: Dev, change: &Change) {
         match change {
             Change::Put(row) if self.ledger.pairings.contains_key(&row.pairing_id) => self.check_known(dev, row),
             Change::Put(row) => self.check_new(dev, row),
-            Change::Paired(id) => {
-                for old in replaced {
-                    self.end_pairing(dev, *old);
-                }
-                self.check_paired(dev, *id);
-            }
+            Change::Paired(id) => self.check_paired(dev, *id),
             Change::Delete(id, tombstone) => {
                 self.end_pairing(dev, *id);
                 if let (Some(_), Some(facts)) = (tombstone, self.ledger.pairings.get_mut(id)) {
@@ -260,20 +255,9 @@ impl World {
             let (initiator, joiner) = (self.initiator_has(*id), self.joiner_has(*id));
             assert_ne!(initiator, Some(PairState::Pending), "{id:?} is still pending on {}", facts.initiator);
             assert_ne!(joiner, Some(PairState::Pending), "{id:?} is still pending on {}", facts.joiner);
-            // A newer pairing of the same two that was confirmed on one side only may have replaced it there.
-            let replaced = facts.initiator_ended && !facts.joiner_ended && self.is_replaced(*id);
-            assert!(initiator == joiner || replaced, "{id:?}: I has {initiator:?}, J has {joiner:?}");
+            assert_eq!(initiator, joiner, "{id:?}: one side has it and the other has not");
         }
         assert_eq!(self.ledger.live(), 0, "a session is still open");
-    }
-
-    fn is_replaced(&self, id: PairingId) -> bool {
-        let facts = &self.ledger.pairings[&id];
-        let both = [facts.initiator, facts.joiner];
-        self.ledger
-            .pairings
-            .iter()
-            .any(|(other, f)| *other != id && both.contains(&f.initiator) && both.contains(&f.joiner))
     }
 
     /// How far in the future the last session must have ended.

@@ -83,10 +83,6 @@ impl Device {
     pub(crate) fn stored(&self, id: PairingId) -> Option<PairState> {
         self.disk.rows.get(&id).map(|r| r.state)
     }
-
-    pub(crate) fn paired_with(&self, other: &Device) -> bool {
-        self.disk.rows.values().any(|r| r.state == PairState::Paired && r.key == other.identity.public())
-    }
 }
 
 impl World {
@@ -438,16 +434,15 @@ impl World {
             return;
         }
         let fails = self.dice.chance(self.settings.disk_failures);
-        let result = if fails { None } else { self.devices[dev].disk.apply(&write.change) };
-        let done = result.is_some();
+        let done = !fails && self.devices[dev].disk.apply(&write.change);
         self.note(|| format!("{dev} disk: {name}, done: {done}"));
-        if let Some(replaced) = &result {
-            self.check_durable(dev, &write.change, replaced);
+        if done {
+            self.check_durable(dev, &write.change);
         }
         if self.disk_tapped(dev, name, DiskMoment::After) {
             return;
         }
-        self.schedule(Duration::from_micros(50), Ev::DiskTold { dev, run, write: Box::new(write), result });
+        self.schedule(Duration::from_micros(50), Ev::DiskTold { dev, run, write: Box::new(write), done });
         self.next_write(dev);
     }
 
@@ -460,21 +455,20 @@ impl World {
     }
 
     /// The disk has answered: now memory may have the change too.
-    pub(super) fn disk_told(&mut self, dev: Dev, run: u64, write: Write, result: Option<Vec<PairingId>>) {
+    pub(super) fn disk_told(&mut self, dev: Dev, run: u64, write: Write, done: bool) {
         if !self.is_running(dev, run) {
             return;
         }
-        let answer = match &result {
-            Some(replaced) => {
-                self.apply(dev, write.change, replaced);
-                JobResult::Stored
-            }
-            None => JobResult::StoreFailed,
+        let answer = if done {
+            self.apply(dev, write.change);
+            JobResult::Stored
+        } else {
+            JobResult::StoreFailed
         };
         self.job_done(dev, run, write.owner, write.job, answer);
     }
 
-    fn apply(&mut self, dev: Dev, change: Change, replaced: &[PairingId]) {
+    fn apply(&mut self, dev: Dev, change: Change) {
         let now = self.clocks(dev);
         let run = self.run(dev);
         match change {
@@ -489,10 +483,6 @@ impl World {
                     row.state = PairState::Paired;
                 }
                 run.links.set_paired(id);
-                for old in replaced {
-                    run.mirror.remove(old);
-                    run.links.remove(*old);
-                }
             }
             Change::Delete(id, _) => {
                 run.mirror.remove(&id);

@@ -99,22 +99,19 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Makes a change durable; the pairings it replaced. `None`: the change is impossible.
-    pub(crate) fn apply(&mut self, change: &Change) -> Option<Vec<PairingId>> {
+    /// Makes a change durable. False: the change is impossible.
+    ///
+    /// Two pairings of the same two devices stand side by side here. Which of them a store keeps is the store's affair
+    /// and says nothing about the machines.
+    pub(crate) fn apply(&mut self, change: &Change) -> bool {
         match change {
             Change::Put(row) => {
                 self.rows.insert(row.pairing_id, (**row).clone());
             }
-            Change::Paired(id) => {
-                let key = self.rows.get(id)?.key;
-                let same = |row: &&Row| row.key == key && row.pairing_id != *id;
-                let replaced: Vec<PairingId> = self.rows.values().filter(same).map(|r| r.pairing_id).collect();
-                for old in &replaced {
-                    self.rows.remove(old);
-                }
-                self.rows.get_mut(id)?.state = PairState::Paired;
-                return Some(replaced);
-            }
+            Change::Paired(id) => match self.rows.get_mut(id) {
+                Some(row) => row.state = PairState::Paired,
+                None => return false,
+            },
             Change::Delete(id, tombstone) => {
                 self.rows.remove(id);
                 if let Some(tombstone) = tombstone {
@@ -125,7 +122,7 @@ impl Disk {
                 self.tombstones.remove(id);
             }
         }
-        Some(Vec::new())
+        true
     }
 }
 

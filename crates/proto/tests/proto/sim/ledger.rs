@@ -36,7 +36,7 @@ pub(crate) struct PairingFacts {
     pub(crate) initiator: Dev,
     pub(crate) joiner: Dev,
     pub(crate) secret: [u8; 32],
-    /// The initiator no longer has it, by a rule: 24 h, declined, replaced by a newer one, told that it is over.
+    /// The initiator no longer has it, by a rule: 24 h, declined, told that it is over.
     pub(crate) initiator_ended: bool,
     pub(crate) joiner_ended: bool,
     /// The joiner gave it up after its 24 h: the notice that it leaves is a true one.

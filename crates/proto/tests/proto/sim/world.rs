@@ -33,7 +33,7 @@ const MAX_IDLE_STEPS: u32 = 20_000;
 /// What is scheduled.
 pub(super) enum Ev {
     DiskDone { dev: Dev, run: u64 },
-    DiskTold { dev: Dev, run: u64, write: Box<Write>, result: Option<Vec<PairingId>> },
+    DiskTold { dev: Dev, run: u64, write: Box<Write>, done: bool },
     Job { dev: Dev, run: u64, owner: Owner, job: JobId, result: JobResult },
     DialArrives { dev: Dev, run: u64, owner: Owner, job: JobId, tid: Option<Tid>, addresses: Vec<Address> },
     Put { dev: Dev, run: u64, owner: Owner, job: JobId, record: Record },
@@ -312,6 +312,11 @@ impl World {
         self.schedule(wait, Ev::Do(Box::new(f)));
     }
 
+    /// What was planned with [`World::later`] does not happen.
+    pub(crate) fn forget_plans(&mut self) {
+        self.queue.retain(|_, ev| !matches!(ev, Ev::Do(_)));
+    }
+
     /// One step, if there is one before `end`.
     fn step(&mut self, end: Duration) -> bool {
         let timer = self.devices.iter().enumerate().filter_map(|(dev, d)| Some((d.due(self.clocks(dev))?, dev))).min();
@@ -357,7 +362,7 @@ impl World {
     fn happen(&mut self, ev: Ev) {
         match ev {
             Ev::DiskDone { dev, run } => self.disk_done(dev, run),
-            Ev::DiskTold { dev, run, write, result } => self.disk_told(dev, run, *write, result),
+            Ev::DiskTold { dev, run, write, done } => self.disk_told(dev, run, *write, done),
             Ev::Job { dev, run, owner, job, result } => self.job_done(dev, run, owner, job, result),
             Ev::DialArrives { dev, run, owner, job, tid, addresses } => {
                 self.dial_arrives(dev, run, owner, job, tid, &addresses);
