@@ -18,8 +18,8 @@ const LOG_MAX: u64 = 10 * 1024 * 1024;
 /// What is logged when `RUST_LOG` says nothing.
 const DEFAULT_LEVEL: &str = handfast::DEFAULT_LOG;
 
-/// What a node logs on stderr when `RUST_LOG` says nothing. The first node of a DHT knows no other: that is no news.
-const DEFAULT_NODE_LEVEL: &str = "warn,libp2p_kad=error";
+/// What a node logs on stderr when `RUST_LOG` says nothing.
+const DEFAULT_NODE_LEVEL: &str = handfast::DEFAULT_NODE_LOG;
 
 /// Logs into the file `path` from now on, and on stderr as well if that is asked for and `RUST_LOG` is set.
 ///

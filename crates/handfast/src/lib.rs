@@ -43,7 +43,7 @@ mod store;
 pub use builder::{Builder, Network};
 pub use error::Error;
 pub use event::{DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, now_rfc3339};
-pub use handfast_net::{Bootstrap, DEFAULT_LOG};
+pub use handfast_net::{Bootstrap, DEFAULT_LOG, DEFAULT_NODE_LOG};
 pub use handfast_proto::addr::Address;
 pub use handfast_proto::cause::Cause;
 pub use handfast_proto::code::words::{WORD_COUNT, completions, find as find_word, suggest};

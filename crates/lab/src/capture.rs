@@ -15,8 +15,8 @@ use crate::skip::search_path;
 /// How long tcpdump may take to begin and to end.
 const TCPDUMP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Kernel buffer of the capture in KiB: 32 MiB, so that a busy machine loses nothing.
-const BUFFER_KIB: &str = "32768";
+/// Kernel buffer of the capture in KiB: 256 MiB, more than a whole run sends, so that a busy machine loses nothing.
+const BUFFER_KIB: &str = "262144";
 
 /// A running capture. Dropping it kills tcpdump.
 pub struct Capture {

@@ -46,3 +46,4 @@ pub mod serve;
 pub mod skip;
 pub mod stats;
 pub mod topology;
+pub mod vault;

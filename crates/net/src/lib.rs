@@ -51,3 +51,6 @@ pub use swarm::{MAX_DIAL_ADDRESSES, MAX_LOOKUPS, Network, start, tid_of_seed};
 /// What to log when nothing else is asked for, as a filter of `tracing-subscriber`: our own changes of state, and of the
 /// network stack only what is wrong, since it tells addresses at the level of ordinary news.
 pub const DEFAULT_LOG: &str = "info,libp2p=warn";
+
+/// The same for a node: what is wrong, but not that the first node of a DHT knows no other.
+pub const DEFAULT_NODE_LOG: &str = "warn,libp2p_kad=error";

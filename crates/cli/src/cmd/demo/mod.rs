@@ -111,8 +111,10 @@ async fn pair(steps: &Steps<'_>, alice: &Programs, bob: &Programs) -> Result<(),
         }
     };
     steps.say("alice", "shows a code, which a person reads aloud:");
-    for row in words.split(' ').collect::<Vec<_>>().chunks(4) {
-        steps.say("", &format!("    {}", row.join(" ")));
+    for (row, four) in words.split(' ').collect::<Vec<_>>().chunks(4).enumerate() {
+        let numbered: Vec<String> =
+            four.iter().enumerate().map(|(i, word)| format!("{:>2} {word:<8}", row * 4 + i + 1)).collect();
+        steps.say("", &format!("    {}", numbered.join(" ").trim_end()));
     }
     let mut enters = bob.start_with(vec!["pair", "join", "-", "--yes", "--json"], &words).await?;
     drop(words);
@@ -147,7 +149,9 @@ fn told(kind: &EventKind) -> Option<String> {
         EventKind::Connected { path, .. } => {
             Some(format!("is connected ({path}); both prove the words and their keys"))
         }
-        EventKind::ApprovalNeeded { device, .. } => Some(format!("is asked about {}", named(device))),
+        EventKind::ApprovalNeeded { device, .. } => {
+            Some(format!("is asked about {}, and --yes answers", named(device)))
+        }
         EventKind::Paired { device, elapsed_ms, .. } => {
             Some(format!("is paired with {} after {elapsed_ms} ms", named(device)))
         }

@@ -9,7 +9,7 @@ use handfast_proto::link::{self, PairState};
 use handfast_proto::session::{Event, Role};
 
 use super::disk::{Change, Row};
-use super::ledger::{PairingFacts, code_of};
+use super::ledger::{PairingFacts, SessionFacts, SessionKey, code_of};
 use super::world::{Dev, World};
 
 /// Jobs a table may have out: for each of its sessions three candidates, some look-ups, a record, a write.
@@ -67,26 +67,11 @@ impl World {
         let joiner = self.owner_of(row);
         assert_ne!(joiner, dev, "a device paired with itself");
         assert_eq!(row.name, self.devices[joiner].name, "the name is the joiner's");
-        let run = self.run_number(dev);
-        let statuses = self.run(dev).table.statuses();
-        let storing = statuses.iter().filter(|s| {
-            s.role == Role::Initiator
-                && s.state == "waiting_for_peer"
-                && s.device.as_ref().is_some_and(|d| d.key == row.key)
-        });
+        let made = self.ledger.sessions.iter().find(|((d, ..), f)| *d == dev && f.pairing == Some(row.pairing_id));
+        let code = code_of(&made.expect("a pairing that a session made").0.2).to_owned();
         let ledger = &mut self.ledger;
-        let fresh = storing.filter_map(|s| Some((s.session.clone(), (dev, run, s.session.clone()))));
-        let (session, key) = fresh
-            .filter(|(_, key)| ledger.sessions.get(key).is_some_and(|f| f.pairing.is_none()))
-            .last()
-            .expect("a pending pairing belongs to a code that has made none before");
-        let facts = ledger.sessions.get_mut(&key).expect("found above");
-        assert!(!facts.said_no, "a denied code made a pairing");
-        facts.pairing = Some(row.pairing_id);
-        let code = code_of(&session);
-        let joins = |((d, _, s), f): (&(Dev, u64, handfast_proto::id::SessionId), &_)| {
-            let f: &super::ledger::SessionFacts = f;
-            *d == joiner && f.role == Role::Joiner && code_of(s) == code
+        let joins = |((d, _, session), f): (&SessionKey, &SessionFacts)| {
+            *d == joiner && f.role == Role::Joiner && code_of(session) == code
         };
         assert!(ledger.sessions.iter().any(joins), "nobody stores a peer that has not entered the code");
         let facts = PairingFacts {
@@ -114,19 +99,19 @@ impl World {
         if role == Role::Joiner && row.state == PairState::Pending {
             let first = self.initiator_has(row.pairing_id);
             assert!(first.is_some() || ended, "the joiner stores only what the initiator has stored");
-            self.check_joiner_agreed(dev, row.pairing_id);
         }
     }
 
-    /// The joiner stores in a session of the same code that goes on and that nobody declined.
-    fn check_joiner_agreed(&self, dev: Dev, id: PairingId) {
+    /// A session of this device has agreed and wants a pairing stored: the one that asked last, and may it?
+    pub(super) fn check_agreed(&mut self, dev: Dev, row: &Row) {
         let run = self.run_number(dev);
-        let made = self.ledger.sessions.iter().find(|(_, f)| f.role == Role::Initiator && f.pairing == Some(id));
-        let code = code_of(&made.expect("every pairing was made by a code").0.2);
-        let mut joining = self.ledger.sessions.iter().filter(|((d, r, s), f)| {
-            *d == dev && *r == run && f.role == Role::Joiner && code_of(s) == code && f.ending.is_none()
-        });
-        assert!(joining.any(|(_, f)| !f.said_no), "safe3: a joiner that declined, or that never joined, stored");
+        let code = self.ledger.code_of_pairing(row.pairing_id);
+        let session = self.ledger.asking.get(&(dev, run)).expect("nothing is stored without a question").clone();
+        let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
+        assert!(facts.role == row.role && facts.pairing.is_none(), "a session makes one pairing, in its own role");
+        assert!(!facts.said_no, "safe3: a refused session stores a pairing");
+        assert!(code.is_none_or(|code| code_of(&session) == code), "the two sides mean different codes");
+        facts.pairing = Some(row.pairing_id);
     }
 
     fn check_paired(&self, dev: Dev, id: PairingId) {
@@ -225,8 +210,8 @@ impl World {
         assert!(facts.ending.is_none(), "session {session} of device {dev} ended twice");
         facts.ending = Some(ending);
         assert!(!(facts.said_no && ending.is_ok()), "a refused session paired");
-        if let (Role::Joiner, Ok(id)) = (facts.role, ending) {
-            facts.pairing = Some(id);
+        if let Ok(id) = ending {
+            assert_eq!(facts.pairing, Some(id), "a session ends with the pairing that it made");
         }
         // The table may have gone on since the event; it never goes back from an end.
         if let Some(status) = statuses.iter().find(|s| s.session == *session) {

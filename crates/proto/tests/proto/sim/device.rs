@@ -301,7 +301,11 @@ impl World {
             session::Job::Store(change) => {
                 let unix = self.unix(dev);
                 let change = match change {
-                    session::StoreChange::Pending(pending) => Change::Put(Box::new(Row::pending(*pending, unix))),
+                    session::StoreChange::Pending(pending) => {
+                        let row = Row::pending(*pending, unix);
+                        self.check_agreed(dev, &row);
+                        Change::Put(Box::new(row))
+                    }
                     session::StoreChange::Paired(pairing_id) => Change::Paired(pairing_id),
                     session::StoreChange::Forget(pairing_id) => Change::Delete(pairing_id, None),
                 };

@@ -100,6 +100,12 @@ impl Ledger {
         }
     }
 
+    /// The code under which a pairing was made, once its initiator has agreed.
+    pub(super) fn code_of_pairing(&self, id: PairingId) -> Option<String> {
+        let made = self.sessions.iter().find(|(_, f)| f.role == Role::Initiator && f.pairing == Some(id));
+        made.map(|((_, _, session), _)| code_of(session).to_owned())
+    }
+
     /// Sessions that neither ended nor went down with their program.
     pub(crate) fn live(&self) -> usize {
         self.sessions.values().filter(|f| f.ending.is_none() && !f.crashed).count()

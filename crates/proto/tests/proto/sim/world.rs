@@ -7,6 +7,7 @@ use std::time::Duration;
 use handfast_proto::addr::{Address, Transport};
 use handfast_proto::cause::Cause;
 use handfast_proto::code::{Code, CodeInput};
+use handfast_proto::link;
 use handfast_proto::id::{Identity, JobId, PairingId, SessionId, Tid};
 use handfast_proto::secret::Secret;
 use handfast_proto::session::{Consent, Event, JobResult};
@@ -439,6 +440,15 @@ impl World {
             _ => None,
         };
         self.events(dev).iter().filter_map(ending).collect()
+    }
+
+    /// What became of a ping: whether it came back, once that is known.
+    pub(crate) fn pong(&self, dev: Dev, token: u64) -> Option<bool> {
+        self.devices[dev].link_events.iter().find_map(|(_, event)| match event {
+            link::Event::Pong { token: t, .. } if *t == token => Some(true),
+            link::Event::PingLost { token: t, .. } if *t == token => Some(false),
+            _ => None,
+        })
     }
 
     /// Runs until a session of the device has ended, at most ten minutes; how, and how long that took.

@@ -1,0 +1,121 @@
+//! Exit codes and causes of commands that cannot do what they are asked (`docs/interface.md`).
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::{Home, LISTEN, NOBODYS, json, names};
+
+#[test]
+fn c22_commands_without_their_device_say_not_running() {
+    let home = Home::new();
+    for args in [
+        ["stop"].as_slice(),
+        &["status"],
+        &["pair", "status"],
+        &["network", "pair", "list"],
+        &["pair", "accept"],
+        &["pair", "reject", "1a"],
+        &["pair", "cancel"],
+        &["devices"],
+        &["devices", "show", "bob"],
+        &["devices", "rename", "bob", "rob"],
+        &["events"],
+    ] {
+        let text = home.run("alice", args);
+        assert_eq!((text.exit(), text.lines.len()), (Some(10), 0), "{args:?}");
+        assert_eq!(text.errors[0], "error: the instance \"alice\" is not running", "{args:?}");
+        assert_eq!(text.errors[1], "hint:  start it with `handfast --instance alice start`", "{args:?}");
+        let json = home.run("alice", &[args, &["--json"]].concat());
+        assert_eq!((json.exit(), json.lines.len(), json.errors.len()), (Some(10), 1, 0), "{args:?}");
+        let event = json.last();
+        assert_eq!(event["v"], 1);
+        for (field, value) in [("event", "error"), ("cause", "not_running"), ("code", "not_running")] {
+            assert_eq!(event[field], value, "{args:?}");
+        }
+        assert_eq!(event["exit"], 10);
+        assert!(event["text"].is_string() && event["hint"].is_string());
+    }
+    assert!(!home.path().exists(), "asking makes nothing");
+}
+
+#[test]
+fn c9_a_wrong_word_is_exit_3_names_the_word_and_starts_nothing() {
+    let home = Home::new();
+    let wrong = NOBODYS.replace("sausage", "susage");
+    let swapped = NOBODYS.replace("year wave", "wave year");
+    for (stdin, named) in
+        [(wrong.as_str(), "word 6, \"susage\""), (&swapped, "swapped"), ("", "12 words"), ("legal", "12 words")]
+    {
+        let text = home.start_with("alice", &["pair", "join", "-"], stdin).end();
+        assert_eq!((text.exit(), text.lines.len()), (Some(3), 0));
+        assert!(text.errors[0].contains(named), "{:?}", text.errors);
+        let event = home.start_with("alice", &["pair", "join", "-", "--json"], stdin).end().last();
+        assert_eq!(event["event"], "pairing_failed");
+        assert_eq!(
+            (&event["session"], &event["cause"], &event["exit"]),
+            (&json("null"), &json("\"code_malformed\""), &json("3"))
+        );
+    }
+    let text = home.start_with("alice", &["pair", "join", "-"], &wrong).end();
+    assert!(text.errors[0].contains("did you mean sausage"), "{:?}", text.errors);
+    let long = "legal ".repeat(43);
+    assert_eq!(home.start_with("alice", &["pair", "join", "-"], &long).end().exit(), Some(3));
+    assert_eq!(home.start_with("alice", &["pair", "join"], &wrong).end().exit(), Some(3), "stdin without a terminal");
+    assert!(!home.path().exists(), "nothing was started");
+}
+
+#[test]
+fn wrong_usage_is_exit_2_also_as_json() {
+    let home = Home::new();
+    for args in [
+        ["frobnicate"].as_slice(),
+        &["pair"],
+        &["pair", "generate", "--ttl", "1"],
+        &["ping"],
+        &["--instance", "..", "status"],
+    ] {
+        assert_eq!(home.run("alice", args).exit(), Some(2), "{args:?}");
+        let ended = home.run("alice", &[args, &["--json"]].concat());
+        assert_eq!(ended.exit(), Some(2), "{args:?}");
+        assert_eq!(ended.last()["cause"], "usage", "{args:?}");
+    }
+    let no_wait = home.run("alice", &["pair", "generate", "--no-wait", "--json"]);
+    assert_eq!((no_wait.exit(), no_wait.last()["event"].as_str()), (Some(10), Some("pairing_failed")));
+}
+
+/// Attack 49.
+#[test]
+fn folders_that_others_could_use_are_exit_11() {
+    let home = Home::new();
+    let dir = home.instance("alice");
+    std::fs::create_dir_all(&dir).expect("made");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).expect("chmod");
+    std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
+    for args in [["start", "--foreground"].as_slice(), &["start"], &["pair", "generate"]] {
+        let ended = home.run("alice", args);
+        assert_eq!(ended.exit(), Some(11), "{args:?}: {:?}", ended.errors);
+        assert!(ended.errors[0].contains("is not safe to use"), "{:?}", ended.errors);
+    }
+    assert!(names(&dir).is_empty());
+}
+
+#[test]
+fn a_configuration_that_cannot_be_understood_is_exit_2() {
+    let home = Home::new();
+    let dir = home.instance("alice");
+    std::fs::create_dir_all(&dir).expect("made");
+    for folder in [home.path(), dir.clone()] {
+        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).expect("chmod");
+    }
+    std::fs::write(dir.join("config.toml"), "nmae = \"x\"\n").expect("written");
+    let ended = home.run("alice", &["start"]);
+    assert_eq!(ended.exit(), Some(2));
+    assert!(ended.errors.iter().any(|line| line.contains("nmae")), "{:?}", ended.errors);
+}
+
+#[test]
+fn nobody_to_ask_is_no_bootstrap() {
+    let home = Home::new();
+    let args = [&["pair", "join", "-", "--yes", "--json"], LISTEN.as_slice()].concat();
+    let ended = home.start_with("bob", &args, NOBODYS).end();
+    assert_eq!((ended.exit(), ended.last()["cause"].as_str()), (Some(4), Some("no_bootstrap")));
+}

@@ -1,0 +1,12 @@
+//! The real program, run as people and scripts run it. All traffic stays on the loopback interface, every home is a
+//! temporary folder, and every wait has an end.
+
+mod argv;
+mod control;
+mod daemon;
+mod demo;
+mod exits;
+mod help;
+mod pairing;
+mod serve;
+mod support;
