@@ -263,6 +263,9 @@ impl Initiator {
         }
         attempt.lost = None;
         attempt.from = from;
+        if let Phase::Serving(_, Step::AwaitH3 { until, .. }) = &mut self.phase {
+            *until = cx.now.time + limits::HANDSHAKE_STEP;
+        }
         true
     }
 
@@ -642,7 +645,8 @@ impl Attempt {
     fn deadline(&self, step: &Step) -> Option<Time> {
         let resume = self.lost.map(|lost| lost + limits::RESUME);
         match step {
-            Step::AwaitH3 { until, .. } => Some(*until),
+            // A joiner whose H3 was lost with the connection may come back and repeat it.
+            Step::AwaitH3 { until, .. } => resume.or(Some(*until)),
             Step::Question { until, .. } | Step::AwaitH5 { until, .. } => earlier(Some(*until), resume),
             Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
         }

@@ -48,6 +48,8 @@ pub struct Links {
 
 struct Entry {
     peer: Peer,
+    /// When it ends if it is still pending by then.
+    pending_until: Time,
     bond: Bond,
     presence: Presence,
     seek: Seek,
@@ -119,15 +121,20 @@ impl Links {
         links
     }
 
-    /// A pairing was stored. It is not searched for yet: its two sides are still connected.
+    /// A pairing was stored. Its two sides are still connected; the search begins when they have had their time and no
+    /// hello has succeeded.
     pub fn add(&mut self, peer: Peer, now: Now) {
         let bond = Bond::new(peer.pairing_id, peer.key, &peer.secret);
         let presence = Presence::new(peer.pairing_id, peer.key, peer.role, &peer.secret);
+        let pending_until = now.time + pending_left(&peer, now);
+        let mut seek = Seek::default();
+        seek.start(now.time + limits::PEER_ANSWER);
         let entry = Entry {
             peer,
+            pending_until,
             bond,
             presence,
-            seek: Seek::default(),
+            seek,
             publish_at: Some(now.time),
             publish_backoff: PUBLISH_RETRY,
             publishing: 0,
@@ -362,9 +369,9 @@ impl Links {
         let busy = self.peers.values().map(|e| e.publishing).sum::<usize>() >= PARALLEL_PUBLISHES;
         let publishes =
             self.peers.values().filter(|e| self.config.dht && !busy && e.publishing == 0).filter_map(|e| e.publish_at);
-        let pending = self.peers.values().filter_map(|e| pending_left(&e.peer, now));
-        // One that is over and still here waits for a hello to end, which is an input of its own.
-        let pending = pending.filter(|left| !left.is_zero()).map(|left| now.time + left);
+        // One that is over and still here waits for a hello or a write to end, which are inputs of their own.
+        let pending = self.peers.values().filter(|e| e.is_pending() && e.pending_until > now.time);
+        let pending = pending.map(|e| e.pending_until);
         hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending).min()
     }
 
@@ -397,6 +404,12 @@ impl Links {
     }
 }
 
+impl Entry {
+    fn is_pending(&self) -> bool {
+        self.peer.state == PairState::Pending
+    }
+}
+
 impl QueryBudget {
     fn refill(&mut self, now: Time) {
         if now >= self.refill {
@@ -417,10 +430,9 @@ impl QueryBudget {
     }
 }
 
-/// How long a pending pairing may still wait; none for a paired one. A wall clock that was set back makes it wait longer,
-/// one set forward makes it end: both are visible and neither stores a wrong device.
-fn pending_left(peer: &Peer, now: Now) -> Option<Duration> {
+/// How long a pending pairing may still wait. The wall clock is asked once, when the pairing comes from the store or from
+/// a session; from then on it may be set without ending a pairing that is just being finished.
+fn pending_left(peer: &Peer, now: Now) -> Duration {
     let end = UnixTime(peer.since.0.saturating_add(limits::PENDING.as_secs()));
-    let left = Duration::from_secs(u64::try_from(now.unix.offset_to(end)).unwrap_or(0));
-    (peer.state == PairState::Pending).then_some(left)
+    Duration::from_secs(u64::try_from(now.unix.offset_to(end)).unwrap_or(0)).min(limits::PENDING)
 }

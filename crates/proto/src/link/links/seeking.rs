@@ -1,10 +1,8 @@
 //! Looking for peers that are not connected, and giving up pending pairings whose time is over.
 
-use std::time::Duration;
-
 use crate::id::{JobId, PairingId};
 use crate::limits;
-use crate::link::links::{Links, Work, pending_left};
+use crate::link::links::{Links, Work};
 use crate::link::{Event, Job, Output, StoreChange, Tombstone};
 use crate::session::Role;
 use crate::time::Now;
@@ -75,13 +73,15 @@ impl Links {
     }
 
     pub(super) fn expire_pending(&mut self, now: Now) {
+        // What a hello is about to finish, or a write on its way has finished, is left alone.
         let in_hello = |id: PairingId| self.hellos.values().any(|h| h.step.pairing_id() == Some(id));
+        let committing = |id: PairingId| self.jobs.values().any(|w| matches!(w, Work::Commit(c, _) if *c == id));
         let expired: Vec<PairingId> = self
             .peers
             .iter()
-            .filter(|(id, e)| pending_left(&e.peer, now) == Some(Duration::ZERO) && !self.is_up(**id))
-            .filter(|(id, _)| !in_hello(**id))
+            .filter(|(_, e)| e.is_pending() && e.pending_until <= now.time)
             .map(|(id, _)| *id)
+            .filter(|id| !self.is_up(*id) && !in_hello(*id) && !committing(*id))
             .collect();
         for pairing_id in expired {
             let tombstone = self.peers.get(&pairing_id).filter(|e| e.peer.role == Role::Joiner).map(|e| {

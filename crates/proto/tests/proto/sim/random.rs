@@ -231,11 +231,11 @@ fn heal(world: &mut World) {
         node.manners = Manners::Honest;
     }
     for dev in 0..world.devices.len() {
-        world.devices[dev].dht_up = true;
+        let had_dht = std::mem::replace(&mut world.devices[dev].dht_up, true);
         world.devices[dev].host_up = true;
         if world.devices[dev].run.is_none() {
             world.start(dev);
-        } else {
+        } else if !had_dht {
             let run = world.run(dev).number;
             world.dht_in_reach(dev, run);
         }
@@ -261,14 +261,12 @@ fn settle(world: &mut World) -> Tally {
         }
     }
     if is_pending(world) {
-        // One side alone holds it: a day later it is gone. The wall clocks go there without the day.
-        for device in &mut world.devices {
-            // More than any clock was set back, and a day.
-            device.clock += 10 * 86_400;
-        }
+        // One side alone holds it: who starts a day later finds its time over. The wall clocks go there without the day,
+        // further than any was set back.
         for dev in 0..world.devices.len() {
-            let run = world.run(dev).number;
-            world.dht_in_reach(dev, run);
+            world.devices[dev].clock += 10 * 86_400;
+            world.crash(dev);
+            world.start(dev);
         }
         world.run_until(REPAIR, |w| !is_pending(w));
     }
