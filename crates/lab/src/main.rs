@@ -8,7 +8,9 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use handfast_lab::lock::LabLock;
 use handfast_lab::report::Report;
-use handfast_lab::scenario::{Options, attack, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart};
+use handfast_lab::scenario::{
+    Options, attack, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart,
+};
 use handfast_lab::skip;
 
 /// Measures handfast between network namespaces on this machine. Needs root.

@@ -10,7 +10,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use handfast_net::{Clock, Command, Config, NetEvent, Network, Role, StreamEnd, StreamProtocol, Timing, Transport as _};
+use handfast_net::{
+    Clock, Command, Config, NetEvent, Network, Role, StreamEnd, StreamProtocol, Timing, Transport as _,
+};
 use handfast_proto::addr::{Address, Transport};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
 use handfast_proto::records::RecordLimits;
@@ -170,7 +172,7 @@ impl Peer {
             _host: host.clone(),
         };
         while peer.addresses.len() < listen.len() {
-            let address = peer.take(STEP, |event| match_listening(event)).context("a peer does not listen")?;
+            let address = peer.take(STEP, match_listening).context("a peer does not listen")?;
             peer.addresses.push(address);
         }
         Ok(peer)
@@ -292,9 +294,8 @@ impl Peer {
     pub fn accept(&self, protocol: StreamProtocol, limit: Duration) -> Result<Inbound> {
         let inbound =
             pick!(NetEvent::StreamInbound { stream, conn, protocol: of } if *of == protocol => (*stream, *conn));
-        let (stream, conn) = self
-            .take(limit, inbound)
-            .with_context(|| format!("nobody opened a stream {}", protocol.name()))?;
+        let (stream, conn) =
+            self.take(limit, inbound).with_context(|| format!("nobody opened a stream {}", protocol.name()))?;
         let tid = self.tid_of(conn).context("a stream on an unknown connection")?;
         Ok(Inbound { stream, conn, tid })
     }
@@ -383,6 +384,27 @@ impl Peer {
         self.command(Command::Put { id, record: record.clone() })?;
         self.take(STEP, pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on))
             .context("a put had no end")
+    }
+
+    /// Puts many records, some at a time; gives for each how many nodes stored it.
+    ///
+    /// # Errors
+    /// When the network has ended.
+    pub fn put_all(&self, records: &[Record]) -> Result<Vec<usize>> {
+        let mut stored = Vec::new();
+        for some in records.chunks(handfast_net::MAX_LOOKUPS) {
+            let mut jobs = Vec::new();
+            for record in some {
+                let id = self.job();
+                self.command(Command::Put { id, record: record.clone() })?;
+                jobs.push(id);
+            }
+            for id in jobs {
+                let done = pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on);
+                stored.push(self.take(STEP, done).context("a put had no end")?);
+            }
+        }
+        Ok(stored)
     }
 
     /// Looks a topic up to the end: what was found, and how many nodes answered.

@@ -211,5 +211,5 @@ async fn events(
 }
 
 async fn unknown() -> Refusal {
-    Refusal(Error::because(Cause::Usage, "there is no such request").with_hint("see docs/interface.md"))
+    Refusal(Error::because(Cause::Usage, "there is no such request").with_hint("see docs/control.md"))
 }

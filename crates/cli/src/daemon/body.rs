@@ -22,7 +22,7 @@ impl<S: Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refusal> {
-        let refuse = |text: &str| Refusal(Error::because(Cause::Usage, text).with_hint("see docs/interface.md"));
+        let refuse = |text: &str| Refusal(Error::because(Cause::Usage, text).with_hint("see docs/control.md"));
         let read = axum::body::to_bytes(request.into_body(), BODY_MAX);
         let bytes = match tokio::time::timeout(BODY_WAIT, read).await {
             Ok(Ok(bytes)) => bytes,

@@ -10,7 +10,7 @@ use rustyline::highlight::{CmdKind, Highlighter};
 use rustyline::hint::{Hint, Hinter};
 use rustyline::history::MemHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{Behavior, ColorMode, Config, Context, Editor, Helper};
+use rustyline::{Behavior, ColorMode, CompletionType, Config, Context, Editor, Helper};
 use zeroize::Zeroizing;
 
 /// Red and underlined: seen without colours too.
@@ -27,6 +27,8 @@ pub(crate) fn ask(colour: bool) -> Result<Option<Zeroizing<String>>, Error> {
     let config = Config::builder()
         .auto_add_history(false)
         .behavior(Behavior::PreferTerm)
+        .completion_type(CompletionType::List)
+        .completion_show_all_if_ambiguous(true)
         .color_mode(if colour { ColorMode::Enabled } else { ColorMode::Disabled })
         .build();
     let mut editor: Editor<Words, MemHistory> = Editor::with_history(config, MemHistory::new()).map_err(failed)?;

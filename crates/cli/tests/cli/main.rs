@@ -10,3 +10,4 @@ mod help;
 mod pairing;
 mod serve;
 mod support;
+mod terminal;

@@ -158,12 +158,10 @@ fn c10_a_qr_text_pairs_through_its_hint_without_any_dht_node() {
         node.alive = false;
     }
     let (_, code) = world.generate(0, TTL, Consent::Ask);
-    let mut address = world.devices[0].addresses[0];
-    address.transport = handfast_proto::addr::Transport::Tcp;
-    world.devices[0].addresses.push(address);
+    let addresses = world.devices[0].addresses.clone();
     let tid = world.run(0).tid;
     let policy = handfast_proto::addr::LoopbackPolicy::Refuse;
-    let text = QrText::new(code, tid, true, false, &[address], policy).to_text();
+    let text = QrText::new(code, tid, true, false, &addresses, policy).to_text();
     world.try_join(1, text.parse().expect("a code"), Consent::Ask).expect("may be joined");
     world.ending(1).0.expect("paired");
     assert_paired(&world, 0, 1);
@@ -177,12 +175,10 @@ fn c10_a_qr_text_pairs_through_its_hint_without_any_dht_node() {
 fn a_qr_text_of_a_device_that_restarted_is_the_wrong_device() {
     let mut world = World::of(2);
     let (_, code) = world.generate(0, TTL, Consent::Ask);
-    let mut address = world.devices[0].addresses[0];
-    address.transport = handfast_proto::addr::Transport::Tcp;
-    world.devices[0].addresses.push(address);
+    let addresses = world.devices[0].addresses.clone();
     let tid = world.run(0).tid;
     let policy = handfast_proto::addr::LoopbackPolicy::Refuse;
-    let text = QrText::new(code, tid, true, false, &[address], policy).to_text();
+    let text = QrText::new(code, tid, true, false, &addresses, policy).to_text();
     world.crash(0);
     world.start(0);
     world.try_join(1, text.parse().expect("a code"), Consent::Ask).expect("may be joined");

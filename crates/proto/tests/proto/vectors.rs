@@ -1,1 +1,4 @@
-//! vectors
+//! Vectors.
+pub(crate) mod presence;
+pub(crate) mod record;
+pub(crate) mod spec;

@@ -7,23 +7,22 @@ use data_encoding::BASE32_NOPAD;
 
 use super::forge::{self, labelled};
 use super::is_thorough;
-use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, must_close, must_end, shown_by};
+use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, case, must_close, must_end, shown_by};
 use crate::capture::Capture;
 use crate::clock;
 use crate::device::{COMMAND_LIMIT, Device};
 use crate::leak::Needles;
 use crate::scenario::pairing::{self, Ending, Offer};
 use crate::secrets::entropy_of;
-use crate::skip::faketime_library;
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "34", played: "QR texts that cannot be right; not one packet", play: bad_qr_texts },
-    Case { attack: "34", played: "a QR text in lower case with spaces around it", play: untidy_qr_text },
-    Case { attack: "35", played: "words that cannot be right; not one packet", play: bad_words },
-    Case { attack: "15", played: "a code after its life", play: expired },
-    Case { attack: "15", played: "the initiator's clock three days back or ahead", play: initiator_clock },
-    Case { attack: "15", played: "the joiner's clock three days back or ahead", play: joiner_clock },
-    Case { attack: "51", played: "the process list after pair join \"words\"", play: command_line },
+    case("34", "QR texts that cannot be right; not one packet", bad_qr_texts),
+    case("34", "a QR text in lower case with spaces around it", untidy_qr_text),
+    case("35", "words that cannot be right; not one packet", bad_words),
+    case("15", "a code after its life", expired),
+    case("15", "the initiator's clock three days back or ahead", initiator_clock),
+    case("15", "the joiner's clock three days back or ahead", joiner_clock),
+    case("51", "the process list after pair join \"words\"", command_line),
 ];
 
 const PREFIX: &str = "HANDFAST:";
@@ -117,7 +116,10 @@ fn bad_words(stage: &Stage) -> Result<String> {
         ("thirteen words", all(format!("{} abandon", code.words))),
         ("a wrong checksum", all(last)),
         ("a word that is none", all(code.words.replacen(words[0], "handfast", 1))),
-        ("names of emoji", all("anchor apple ball balloon banana bell bicycle book butterfly cactus cake camel".to_owned())),
+        (
+            "names of emoji",
+            all("anchor apple ball balloon banana bell bicycle book butterfly cactus cake camel".to_owned()),
+        ),
         ("emoji", all("⚓ 🍎 ⚽ 🎈 🍌 🔔 🚲 📕 🦋 🌵 🎂 🐫".to_owned())),
         ("digits", all("1234 5678 9012".to_owned())),
         ("nothing", all(String::new())),
@@ -157,9 +159,6 @@ fn joiner_clock(stage: &Stage) -> Result<String> {
 
 /// A third device whose clock is wrong by days pairs with a victim all the same; its code ends on its own clock.
 fn with_moved_clock(stage: &Stage, pair: impl Fn(&Device) -> Result<()>) -> Result<String> {
-    if faketime_library().is_none() {
-        return Ok("libfaketime is not installed (package faketime)".to_owned());
-    }
     for days in [-3, 3] {
         let mut carol = stage.world.device("carol", &format!("clock-{days}"))?;
         clock::move_by_days(&mut carol, days)?;
@@ -176,10 +175,19 @@ fn with_moved_clock(stage: &Stage, pair: impl Fn(&Device) -> Result<()>) -> Resu
 }
 
 fn command_line(stage: &Stage) -> Result<String> {
+    let with_daemon = shown_command_line(&stage.bob, &[])?;
+    let carol = stage.world.device("carol", "argv")?;
+    let alone = shown_command_line(&carol, &carol.network_options())?;
+    Ok(format!("{with_daemon}; without a daemon {alone}"))
+}
+
+/// What the process list shows of a search for a code that came as an argument.
+fn shown_command_line(device: &Device, network: &[&str]) -> Result<String> {
     let code = Knowledge::fresh()?;
     let mut needles = Needles::default();
     needles.add_words("code", &code.words);
-    let joining = stage.bob.spawn(&["pair", "join", &code.words, "--json"], None)?;
+    let args = [&["pair", "join", code.words.as_str(), "--json"], network].concat();
+    let joining = device.spawn(&args, None)?;
     std::thread::sleep(SEARCHING);
     let shown = std::fs::read(format!("/proc/{}/cmdline", joining.pid()))?;
     ensure!(!shown.is_empty(), "the joiner has ended: {}", joining.stderr());
@@ -191,7 +199,8 @@ fn command_line(stage: &Stage) -> Result<String> {
     let environment = std::fs::read(format!("/proc/{}/environ", joining.pid())).unwrap_or_default();
     ensure!(needles.search("environment", &environment).is_empty(), "the code is in the environment");
     ensure!(!joining.stderr().trim().is_empty(), "no advice on stderr to use stdin or the prompt");
-    stage.bob.run(&["pair", "cancel"], None, COMMAND_LIMIT)?;
+    device.run(&["pair", "cancel"], None, COMMAND_LIMIT)?;
     must_end(joining, 6, &["cancelled"])?;
-    Ok(text.split_once("pair join").map_or(text.clone(), |(_, rest)| format!("pair join{rest}")))
+    let rest = text.split_once("pair join").map_or(text.as_str(), |(_, rest)| rest);
+    Ok(format!("shown is \"pair join {}\"", rest.split_whitespace().take(2).collect::<Vec<_>>().join(" ")))
 }

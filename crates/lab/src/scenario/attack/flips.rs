@@ -7,17 +7,17 @@ use super::forge;
 use super::forge::joiner::Opening;
 use super::imposters::{Believing, believing};
 use super::is_thorough;
-use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, must_close, must_end, shown_by};
+use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, case, must_close, must_end, shown_by, slow};
 use crate::rng::Rng;
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "6", played: "a flipped bit in P1", play: p1 },
-    Case { attack: "6", played: "a flipped bit in H1", play: h1 },
-    Case { attack: "6", played: "a flipped bit in H2", play: h2 },
-    Case { attack: "6", played: "a flipped bit in H3", play: h3 },
-    Case { attack: "6", played: "a flipped bit in H4", play: h4 },
-    Case { attack: "6", played: "a flipped bit in H5", play: h5 },
-    Case { attack: "6", played: "a flipped bit in H6", play: h6 },
+    case("6", "a flipped bit in P1", p1),
+    case("6", "a flipped bit in H1", h1),
+    case("6", "a flipped bit in H2", h2),
+    case("6", "a flipped bit in H3", h3),
+    case("6", "a flipped bit in H4", h4),
+    case("6", "a flipped bit in H5", h5),
+    slow("6", "a flipped bit in H6", h6),
 ];
 
 /// The fields of P1: magic, count and list of versions, mode, tag, nonce, commitment.
@@ -97,7 +97,7 @@ fn h4(stage: &Stage) -> Result<String> {
     let all = positions(stage, 704);
     let mut seen = String::new();
     for at in &all {
-        let Believing { lured, mut proved, stream } = believing(stage, &["--yes"])?;
+        let Believing { lured, mut proved, stream, .. } = believing(stage, &["--yes"])?;
         let h4 = proved.h4(&proved.claim(&stage.identity, "mallory"))?;
         stage.mallory.send(stream, vec![forge::flipped(&h4, *at)?])?;
         must_close(&stage.mallory.reply(stream, ANSWER)).with_context(|| format!("byte {at}"))?;
@@ -131,9 +131,6 @@ fn h5(stage: &Stage) -> Result<String> {
 
 /// After H5 the joiner holds a pending pairing; a broken H6 does not turn it into one.
 fn h6(stage: &Stage) -> Result<String> {
-    if !is_thorough(&stage.options) {
-        return Ok("only in a long run: the joiner looks for the initiator for 30 s".to_owned());
-    }
     let code = Knowledge::fresh()?;
     let mut carol = stage.world.device("carol", "carol-h6")?;
     carol.start_daemon()?;

@@ -16,17 +16,17 @@ use handfast_proto::wire::frames::{Frame, FrameType};
 
 use super::flips::positions;
 use super::forge::{self, Claim};
-use super::stage::{ANSWER, Case, PATIENCE, Stage, check_store, must_close, must_end, shown_by};
+use super::stage::{ANSWER, Case, PATIENCE, Stage, case, check_store, must_close, must_end, shown_by};
 use crate::device::Device;
 use crate::peer::{Peer, Reply};
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "40", played: "hellos of a thief, replayed, reflected, on other keys", play: thieves },
-    Case { attack: "6", played: "a flipped bit in R1 and R3", play: flipped_by_the_dialler },
-    Case { attack: "6", played: "R2 and R4 flipped, R2 of a thief, to a device that dials", play: flipped_by_the_listener },
-    Case { attack: "42", played: "a ping stream of a paired device before its hello", play: ping_before_hello },
-    Case { attack: "9", played: "H3 with the initiator's own identity key", play: initiators_own_key },
-    Case { attack: "41", played: "random R1 to devices with 0 and with 1 pairing", play: probe },
+    case("40", "hellos of a thief, replayed, reflected, on other keys", thieves),
+    case("6", "a flipped bit in R1 and R3", flipped_by_the_dialler),
+    case("6", "R2 and R4 flipped, R2 of a thief, to a device that dials", flipped_by_the_listener),
+    case("42", "a ping stream of a paired device before its hello", ping_before_hello),
+    case("9", "H3 with the initiator's own identity key", initiators_own_key),
+    case("41", "random R1 to devices with 0 and with 1 pairing", probe),
 ];
 
 /// A hello that is refused ends this long after its frame (protocol section 10.2).
@@ -96,7 +96,12 @@ fn befriend(stage: &Stage, name: &str) -> Result<Paired> {
 
 impl Paired {
     /// Says R1 on a new stream; gives what waits for R2, the stream's R1, and the answer.
-    fn hello(&self, stage: &Stage, bond: &Bond, identity: &SigningKey) -> Result<(handfast_proto::id::StreamId, SentR1, Frame, Reply)> {
+    fn hello(
+        &self,
+        stage: &Stage,
+        bond: &Bond,
+        identity: &SigningKey,
+    ) -> Result<(handfast_proto::id::StreamId, SentR1, Frame, Reply)> {
         let (sent, r1) = open(&stage.mallory, bond, identity, self.tid)?;
         let stream = stage.mallory.say(self.conn, StreamProtocol::Hello, vec![r1.clone()])?;
         let reply = stage.mallory.reply(stream, ANSWER);

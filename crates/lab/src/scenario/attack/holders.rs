@@ -6,26 +6,26 @@ use handfast_proto::wire::frames::Frame;
 
 use super::forge::joiner::{Opening, Proved, Started};
 use super::forge::{self, Claim, H3, QR};
-use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, must_close, must_end};
+use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, case, must_close, must_end};
 use crate::device::COMMAND_LIMIT;
 use crate::peer::Peer;
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "5", played: "P1 and H1 replayed on another connection", play: replay_elsewhere },
-    Case { attack: "5", played: "P1, H1 and a made-up H3 replayed on the same keys", play: replay_before_use },
-    Case { attack: "5", played: "P1, H1 and H3 replayed on the same keys after use", play: replay_after_use },
-    Case { attack: "8", played: "an ephemeral key of small order in H1", play: low_order_keys },
-    Case { attack: "9", played: "H3 with another's identity key, own signature", play: stolen_identity },
-    Case { attack: "10", played: "H3 signed under the initiator's label", play: other_label },
-    Case { attack: "10", played: "H3 signed for another session", play: other_session },
-    Case { attack: "10", played: "H3 signed over the bare challenge", play: bare_challenge },
-    Case { attack: "12", played: "three bad H1 at once burn the code", play: burn_by_h1 },
-    Case { attack: "12", played: "three bad H3 burn the code", play: burn_by_h3 },
-    Case { attack: "14", played: "a second joiner during the question and after success", play: second_joiner },
-    Case { attack: "36", played: "P1 that offers only unknown versions", play: unknown_version },
-    Case { attack: "36", played: "P1 with the version list rewritten", play: rewritten_versions },
-    Case { attack: "36", played: "P1 with the mode rewritten", play: rewritten_mode },
-    Case { attack: "36", played: "P1 of modes that do not exist", play: unknown_modes },
+    case("5", "P1 and H1 replayed on another connection", replay_elsewhere),
+    case("5", "P1, H1 and a made-up H3 replayed on the same keys", replay_before_use),
+    case("5", "P1, H1 and H3 replayed on the same keys after use", replay_after_use),
+    case("8", "an ephemeral key of small order in H1", low_order_keys),
+    case("9", "H3 with another's identity key, own signature", stolen_identity),
+    case("10", "H3 signed under the initiator's label", other_label),
+    case("10", "H3 signed for another session", other_session),
+    case("10", "H3 signed over the bare challenge", bare_challenge),
+    case("12", "three bad H1 at once burn the code", burn_by_h1),
+    case("12", "three bad H3 burn the code", burn_by_h3),
+    case("14", "a second joiner during the question and after success", second_joiner),
+    case("36", "P1 that offers only unknown versions", unknown_version),
+    case("36", "P1 with the version list rewritten", rewritten_versions),
+    case("36", "P1 with the mode rewritten", rewritten_mode),
+    case("36", "P1 of modes that do not exist", unknown_modes),
 ];
 
 /// Points of small order on Curve25519 (RFC 7748 section 6.1; the list of libsodium).
@@ -242,12 +242,8 @@ fn rewritten(stage: &Stage, change: impl Fn(&mut Vec<u8>)) -> Result<String> {
 fn unknown_modes(stage: &Stage) -> Result<String> {
     let shown = stage.offer_published(&["--yes"])?;
     for mode in [0, 3, 4, 0x82, 0xff] {
-        let started = Started::new(
-            &shown.code.secrets,
-            stage.mallory.tid(),
-            shown.tid,
-            &Opening { mode, ..Opening::default() },
-        )?;
+        let started =
+            Started::new(&shown.code.secrets, stage.mallory.tid(), shown.tid, &Opening { mode, ..Opening::default() })?;
         let (_, reply) = stage.say(&shown, started.frames)?;
         if !reply.is_closed() {
             bail!("mode {mode:02x}: {reply}");

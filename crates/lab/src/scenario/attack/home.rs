@@ -2,11 +2,16 @@
 //! else.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _, symlink};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Gid, Uid};
+use rustix::thread::{set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
-use super::stage::{Case, PATIENCE, Stage};
+use super::stage::{ANSWER, Case, PATIENCE, Stage, case};
 use crate::device::{Device, binary};
 use crate::files;
 use crate::process::{Output, Running, Start};
@@ -14,12 +19,12 @@ use crate::scenario::pairing::Ending;
 use crate::skip::find_program;
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "49", played: "a second instance on the same store", play: second_instance },
-    Case { attack: "49", played: "a home that others may read", play: wide_home },
-    Case { attack: "49", played: "a file of the home that others may read", play: wide_file },
-    Case { attack: "49", played: "a home that is a symbolic link", play: linked_home },
-    Case { attack: "49", played: "another user on the control socket", play: another_user },
-    Case { attack: "49", played: "modes of everything that a device makes", play: own_modes },
+    case("49", "a second instance on the same store", second_instance),
+    case("49", "a home that others may read", wide_home),
+    case("49", "a file of the home that others may read", wide_file),
+    case("49", "a home that is a symbolic link", linked_home),
+    case("49", "another user on the control socket", another_user),
+    case("49", "modes of everything that a device makes", own_modes),
 ];
 
 /// What a command ends with whose store cannot be used safely.
@@ -120,9 +125,9 @@ fn runs_again(mut device: Device) -> Result<()> {
 }
 
 fn another_user(stage: &Stage) -> Result<String> {
-    let setpriv = find_program("setpriv").context("no program setpriv (package util-linux)")?;
     let home = stage.alice.host().home().display().to_string();
-    let instance = stage.alice.dir().file_name().context("an instance")?.to_string_lossy().into_owned();
+    let dir = stage.alice.dir();
+    let instance = dir.file_name().context("an instance")?.to_string_lossy().into_owned();
     let mut seen = Vec::new();
     for command in [&["status"][..], &["devices"], &["pair", "generate", "--yes"], &["stop"]] {
         let mut args: Vec<String> =
@@ -132,6 +137,7 @@ fn another_user(stage: &Stage) -> Result<String> {
             args.push(part.to_owned());
         }
         args.push("--json".to_owned());
+        let setpriv = find_program("setpriv").context("no program setpriv (package util-linux)")?;
         let start = Start { program: &setpriv, args, env: stage.alice.env().to_vec(), stdin: None };
         let output = Running::start(stage.alice.host(), &start)?.finish(PATIENCE)?;
         ensure!(!output.status.success(), "{} works for another user: {}", command[0], tail(&output));
@@ -140,13 +146,66 @@ fn another_user(stage: &Stage) -> Result<String> {
         }
         seen.push(format!("{} {}", command[0], Ending::of(&output)));
     }
+    another_user_past_the_modes(stage)?;
     ensure!(stage.alice.status()?.running, "another user stopped the device");
-    Ok(seen.join(", "))
+    Ok(format!("{}; with every mode open the socket says nothing", seen.join(", ")))
+}
+
+/// Opens every folder on the way and the socket itself, so that only the check of the peer's user is left.
+fn another_user_past_the_modes(stage: &Stage) -> Result<()> {
+    let dir = stage.alice.dir();
+    let mut ways: Vec<(PathBuf, u32)> = Vec::new();
+    for path in dir.ancestors().take_while(|path| path.starts_with(stage.world.lab.dir())) {
+        ways.push((path.to_owned(), 0o755));
+    }
+    let sockets =
+        fs::read_dir(&dir)?.filter_map(Result::ok).filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
+    let socket = sockets.map(|entry| entry.path()).next().context("the device has no control socket")?;
+    ways.push((socket.clone(), 0o666));
+    let mut before = Vec::new();
+    for (path, mode) in &ways {
+        before.push(fs::metadata(path)?.permissions());
+        fs::set_permissions(path, Permissions::from_mode(*mode))?;
+    }
+    let (own, other) = (ask(&socket, None), ask(&socket, Some(NOBODY.parse()?)));
+    for ((path, _), permissions) in ways.iter().zip(before) {
+        fs::set_permissions(path, permissions)?;
+    }
+    ensure!(own?.starts_with("HTTP/1.1 "), "the owner gets no answer");
+    let other = other?;
+    ensure!(other.is_empty(), "another user is answered: {other}");
+    Ok(())
+}
+
+/// Says one request on a socket, from a thread of another user if one is given; gives the answer.
+fn ask(socket: &Path, user: Option<u32>) -> Result<String> {
+    let socket = socket.to_owned();
+    let asking = std::thread::spawn(move || -> Result<String> {
+        if let Some(user) = user {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(user));
+            set_thread_groups(&[])?;
+            set_thread_res_gid(group, group, group)?;
+            set_thread_res_uid(user, user, user)?;
+        }
+        let mut stream = UnixStream::connect(socket).context("connecting to the control socket")?;
+        stream.set_read_timeout(Some(ANSWER))?;
+        let mut answer = String::new();
+        // A refused client may find the socket closed already, or closed with its request unread.
+        let asked = stream.write_all(b"GET /v1/status HTTP/1.1\r\nHost: handfast\r\nConnection: close\r\n\r\n");
+        if let Err(error) = asked.and_then(|()| stream.read_to_string(&mut answer)) {
+            ensure!(
+                matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset),
+                "no end of the answer: {error}"
+            );
+        }
+        Ok(answer)
+    });
+    asking.join().ok().context("a thread panicked")?
 }
 
 fn own_modes(stage: &Stage) -> Result<String> {
     let dir = stage.alice.dir();
-    let mode = |path: &std::path::Path| -> Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o777) };
+    let mode = |path: &Path| -> Result<u32> { Ok(fs::metadata(path)?.permissions().mode() & 0o777) };
     if mode(&dir)? != 0o700 {
         bail!("the home has mode {:o}", mode(&dir)?);
     }
@@ -164,7 +223,7 @@ fn own_modes(stage: &Stage) -> Result<String> {
 }
 
 /// The files of a device but its log, which holds no secret.
-fn store_files(device: &Device) -> Result<Vec<std::path::PathBuf>> {
+fn store_files(device: &Device) -> Result<Vec<PathBuf>> {
     let all = files::below(&device.dir())?;
     Ok(all.into_iter().filter(|file| file.parent() == Some(device.dir().as_path())).collect())
 }

@@ -4,31 +4,32 @@ use anyhow::{Context as _, Result, ensure};
 use handfast_net::StreamProtocol;
 use handfast_proto::id::StreamId;
 
-use super::forge::initiator::Proved;
+use super::forge::initiator::{Proved, Said};
 use super::forge::{self, Claim, H2, H4, H6};
 use super::holders::{SMALL_ORDER, small_order};
 use super::people::is_clean;
-use super::stage::{ANSWER, Case, Knowledge, Lured, PATIENCE, Stage, must_close, must_end};
+use super::stage::{ANSWER, Case, Knowledge, Lured, PATIENCE, Stage, case, must_close, must_end};
 use crate::device::COMMAND_LIMIT;
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "2", played: "H2 of random bytes", play: random_h2 },
-    Case { attack: "2", played: "H4 and H6 in place of H2", play: h4_without_h2 },
-    Case { attack: "2", played: "every stream closed before H2", play: closed_each_time },
-    Case { attack: "16", played: "H2 that says 'used' and 'expired' in clear", play: used_in_clear },
-    Case { attack: "8", played: "an ephemeral key of small order in H2", play: low_order_keys },
-    Case { attack: "9", played: "H4 with the joiner's own identity key", play: reflected_identity },
-    Case { attack: "11", played: "H4 that shows another key than it is signed with", play: another_key },
-    Case { attack: "11", played: "H4 signed for another joiner", play: another_joiner },
-    Case { attack: "10", played: "H4 signed under the joiner's label", play: other_label },
-    Case { attack: "10", played: "H4 signed over the bare challenge", play: bare_challenge },
-    Case { attack: "37", played: "an initiator with a hostile name; the joiner declines", play: hostile_name_declined },
+    case("2", "H2 of random bytes", random_h2),
+    case("2", "H4 and H6 in place of H2", h4_without_h2),
+    case("2", "every stream closed before H2", closed_each_time),
+    case("16", "H2 that says 'used' and 'expired' in clear", used_in_clear),
+    case("8", "an ephemeral key of small order in H2", low_order_keys),
+    case("9", "H4 with the joiner's own identity key", reflected_identity),
+    case("11", "H4 that shows another key than it is signed with", another_key),
+    case("11", "H4 signed for another joiner", another_joiner),
+    case("10", "H4 signed under the joiner's label", other_label),
+    case("10", "H4 signed over the bare challenge", bare_challenge),
+    case("37", "an initiator with a hostile name; the joiner declines", hostile_name_declined),
 ];
 
 /// A joiner that believes to be talking to whoever shows the code, after H3.
 pub(super) struct Believing {
     pub(super) lured: Lured,
     pub(super) proved: Proved,
+    pub(super) said: Said,
     pub(super) stream: StreamId,
 }
 
@@ -39,8 +40,8 @@ pub(super) fn believing(stage: &Stage, extra: &[&str]) -> Result<Believing> {
     let (mut proved, h2) = stage.read(&code, &lured)?.h2(0, None)?;
     let stream = lured.inbound.stream;
     stage.mallory.send(stream, vec![h2])?;
-    proved.read_h3(&stage.mallory.frame(stream)?)?;
-    Ok(Believing { lured, proved, stream })
+    let said = proved.read_h3(&stage.mallory.frame(stream)?)?;
+    Ok(Believing { lured, proved, said, stream })
 }
 
 /// Answers a lured joiner once in this way, and whatever it tries next by closing.
@@ -95,8 +96,10 @@ fn low_order_keys(stage: &Stage) -> Result<String> {
 }
 
 fn reflected_identity(stage: &Stage) -> Result<String> {
-    refused_h4(stage, |proved, claim| {
-        Claim { dik: proved.dik_j, signed: proved.signed(&proved.dik_j, &proved.dik_j, &claim.info), ..claim }
+    refused_h4(stage, |proved, claim| Claim {
+        dik: proved.dik_j,
+        signed: proved.signed(&proved.dik_j, &proved.dik_j, &claim.info),
+        ..claim
     })
 }
 
@@ -123,7 +126,7 @@ fn bare_challenge(stage: &Stage) -> Result<String> {
 
 /// Sends an H4 that only its claim makes wrong: the joiner ends without asking.
 fn refused_h4(stage: &Stage, wrong: impl Fn(&Proved, Claim) -> Claim) -> Result<String> {
-    let Believing { lured, mut proved, stream } = believing(stage, &["--yes"])?;
+    let Believing { lured, mut proved, stream, .. } = believing(stage, &["--yes"])?;
     let claim = wrong(&proved, proved.claim(&stage.identity, "mallory"));
     stage.mallory.send(stream, vec![proved.h4(&claim)?])?;
     must_close(&stage.mallory.reply(stream, ANSWER))?;
@@ -133,7 +136,7 @@ fn refused_h4(stage: &Stage, wrong: impl Fn(&Proved, Claim) -> Claim) -> Result<
 }
 
 fn hostile_name_declined(stage: &Stage) -> Result<String> {
-    let Believing { lured, mut proved, stream } = believing(stage, &[])?;
+    let Believing { lured, mut proved, stream, .. } = believing(stage, &[])?;
     let claim = proved.claim(&stage.identity, "\u{1b}[31mevil\u{202e}\u{200b}");
     let h4 = proved.h4(&claim)?;
     stage.mallory.send(stream, vec![h4.clone()])?;

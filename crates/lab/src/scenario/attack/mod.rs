@@ -61,7 +61,8 @@ pub const NAIVE: &str = "naive";
 /// # Errors
 /// When a lab cannot be made or a device does not start. An attack that is not refused is a failed check.
 pub fn run(options: &Options, only: &[String]) -> Result<Report> {
-    let mut report = Report::new("attacks on words, records, handshake and commit", &["attack", "played", "ms", "seen"]);
+    let mut report =
+        Report::new("attacks on words, records, handshake and commit", &["attack", "played", "ms", "seen"]);
     let wanted = |name: &str| only.is_empty() || only.iter().any(|group| group == name);
     for (name, cases) in GROUPS {
         if wanted(name) {

@@ -9,21 +9,21 @@ use handfast_proto::wire::frames::{Frame, FrameType};
 use super::forge::joiner::{Opening, Started};
 use super::forge::{self, H3, H4, H5, H6, RESUME};
 use super::imposters::{Believing, believing};
-use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, must_close, must_end};
+use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, case, must_close, must_end};
 use crate::device::COMMAND_LIMIT;
 use crate::peer::{Peer, Reply};
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "7", played: "to the initiator: every other frame in place of P1", play: anything_first },
-    Case { attack: "7", played: "to the initiator: H1 before P1, P1 twice, no H1", play: swapped_opening },
-    Case { attack: "7", played: "to the initiator: every other frame in place of H3", play: anything_for_h3 },
-    Case { attack: "7", played: "to the initiator: H3 that does not come", play: dropped_h3 },
-    Case { attack: "7", played: "to the initiator: H3 three times", play: repeated_h3 },
-    Case { attack: "7", played: "to the initiator: another H3 during the question", play: second_h3 },
-    Case { attack: "7", played: "to the joiner: every other frame in place of H2", play: anything_for_h2 },
-    Case { attack: "7", played: "to the joiner: H2 twice, H6 in place of H4", play: anything_for_h4 },
-    Case { attack: "7", played: "to the joiner: H4 three times", play: repeated_h4 },
-    Case { attack: "7", played: "RESUME with a wrong token, and on other transport keys", play: wrong_resume },
+    case("7", "to the initiator: every other frame in place of P1", anything_first),
+    case("7", "to the initiator: H1 before P1, P1 twice, no H1", swapped_opening),
+    case("7", "to the initiator: every other frame in place of H3", anything_for_h3),
+    case("7", "to the initiator: H3 that does not come", dropped_h3),
+    case("7", "to the initiator: H3 three times", repeated_h3),
+    case("7", "to the initiator: another H3 during the question", second_h3),
+    case("7", "to the joiner: every other frame in place of H2", anything_for_h2),
+    case("7", "to the joiner: H2 twice, H6 in place of H4", anything_for_h4),
+    case("7", "to the joiner: H4 three times", repeated_h4),
+    case("7", "RESUME with a wrong token, and on other transport keys", wrong_resume),
 ];
 
 /// A handshake may wait for its next frame this long (protocol section 12), and a little more for the way.
@@ -130,7 +130,8 @@ fn anything_for_h2(stage: &Stage) -> Result<String> {
     for frame in &frames {
         let lured = stage.lure(&Knowledge::fresh()?, &["--yes"])?;
         stage.mallory.send(lured.inbound.stream, vec![frame.clone()])?;
-        must_close(&stage.mallory.reply(lured.inbound.stream, ANSWER)).with_context(|| format!("{:?}", frame.kind()))?;
+        must_close(&stage.mallory.reply(lured.inbound.stream, ANSWER))
+            .with_context(|| format!("{:?}", frame.kind()))?;
         ending = must_end(lured.joining, 7, &["authentication_failed"])?;
     }
     Ok(format!("{} types; the joiner ended with {ending}", frames.len()))
@@ -150,7 +151,7 @@ fn anything_for_h4(stage: &Stage) -> Result<String> {
 }
 
 fn repeated_h4(stage: &Stage) -> Result<String> {
-    let Believing { lured, mut proved, stream } = believing(stage, &[])?;
+    let Believing { lured, mut proved, stream, .. } = believing(stage, &[])?;
     let h4 = proved.h4(&proved.claim(&stage.identity, "mallory"))?;
     stage.mallory.send(stream, vec![h4.clone(), h4.clone()])?;
     lured.joining.wait_event("approval_needed", PATIENCE)?;

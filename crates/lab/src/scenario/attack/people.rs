@@ -6,18 +6,17 @@ use serde_json::Value;
 
 use super::forge::joiner::Proved;
 use super::forge::{self, Claim, tlv};
-use super::is_thorough;
-use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, must_close, must_end};
+use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, case, must_close, must_end, slow};
 use crate::device::{COMMAND_LIMIT, Device};
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "37", played: "joiners with hostile names", play: hostile_names },
-    Case { attack: "37", played: "H3 with TLVs that must be refused", play: refused_tlvs },
-    Case { attack: "37", played: "a device whose own name is hostile and has 10 kB", play: own_hostile_name },
-    Case { attack: "38", played: "the initiator denies, the joiner comes back with RESUME", play: denied_and_resumed },
-    Case { attack: "38", played: "the joiner declines after H4", play: joiner_declines },
-    Case { attack: "38", played: "the joiner leaves during the question", play: joiner_leaves },
-    Case { attack: "38", played: "nobody answers the question", play: no_answer },
+    case("37", "joiners with hostile names", hostile_names),
+    case("37", "H3 with TLVs that must be refused", refused_tlvs),
+    case("37", "a device whose own name is hostile and has 10 kB", own_hostile_name),
+    case("38", "the initiator denies, the joiner comes back with RESUME", denied_and_resumed),
+    case("38", "the joiner declines after H4", joiner_declines),
+    case("38", "the joiner leaves during the question", joiner_leaves),
+    slow("38", "nobody answers the question", no_answer),
 ];
 
 /// Names that must not reach a terminal as they are: colours and title of a terminal, text that runs backwards, hidden
@@ -177,9 +176,6 @@ fn joiner_leaves(stage: &Stage) -> Result<String> {
 }
 
 fn no_answer(stage: &Stage) -> Result<String> {
-    if !is_thorough(&stage.options) {
-        return Ok("only in a long run: it takes two minutes".to_owned());
-    }
     let AtTheQuestion { shown, stream, mut proved, .. } = at_the_question(stage, &forge::info(b"mallory"))?;
     shown.process.wait_event("approval_needed", PATIENCE)?;
     let h4 = stage.mallory.reply(stream, QUESTION_LIMIT).frame()?;

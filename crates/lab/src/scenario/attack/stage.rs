@@ -19,6 +19,7 @@ use handfast_proto::wire::record::Record;
 use super::forge::initiator::Asked;
 use super::forge::joiner::{Opening, Proved, Started};
 use super::forge::{self, CodeSecrets};
+use super::is_thorough;
 use crate::device::{COMMAND_LIMIT, Device};
 use crate::peer::{Inbound, Peer, Reply};
 use crate::process::Running;
@@ -53,9 +54,22 @@ const RECORD_TTL: u16 = 300;
 /// An attack: its number in section 15 of the protocol, what is played, and how. Playing gives what was seen; an error
 /// says that the victim did not refuse it as it must.
 pub(super) struct Case {
-    pub(super) attack: &'static str,
-    pub(super) played: &'static str,
-    pub(super) play: fn(&Stage) -> Result<String>,
+    attack: &'static str,
+    played: &'static str,
+    play: Play,
+    slow: bool,
+}
+
+type Play = fn(&Stage) -> Result<String>;
+
+/// An attack that is always played.
+pub(super) const fn case(attack: &'static str, played: &'static str, play: Play) -> Case {
+    Case { attack, played, play, slow: false }
+}
+
+/// An attack that takes more than a quarter of a minute and is played in a long run only.
+pub(super) const fn slow(attack: &'static str, played: &'static str, play: Play) -> Case {
+    Case { attack, played, play, slow: true }
 }
 
 /// A group of attacks with what all of them need.
@@ -127,12 +141,20 @@ impl Stage {
         let mallory = Peer::device(&world.lab.host("attacker")?, &world.dht.bootstrap())?;
         mallory.wait_for_nodes(1)?;
         let honest = BTreeSet::from([alice.status()?.id, bob.status()?.id]);
-        Ok(Self { mallory, identity: forge::identity()?, alice, bob, world, options: options.clone(), honest: RefCell::new(honest) })
+        Ok(Self {
+            mallory,
+            identity: forge::identity()?,
+            alice,
+            bob,
+            world,
+            options: options.clone(),
+            honest: RefCell::new(honest),
+        })
     }
 
     /// Plays the cases, each with both victims idle, and checks after each that neither holds anybody it should not.
     pub(super) fn play(&self, cases: &[Case], report: &mut Report) {
-        for case in cases {
+        for case in cases.iter().filter(|case| !case.slow || is_thorough(&self.options)) {
             let start = Instant::now();
             let played = self.clear().and_then(|()| (case.play)(self));
             let outcome = played.and_then(|seen| self.check_stores().map(|()| seen));

@@ -1,8 +1,9 @@
 //! Attacks of somebody who has no code: guesses, relays, floods.
 
 use std::collections::VecDeque;
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,20 +14,21 @@ use handfast_proto::wire::frames::{Frame, FrameType};
 use super::forge::joiner::{Opening, Started};
 use super::forge::{self, CodeSecrets, P1};
 use super::is_thorough;
-use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, must_close, must_end};
+use super::stage::{ANSWER, Case, PATIENCE, Shown, Stage, case, must_close, must_end};
 use crate::peer::{Peer, Reply};
 use crate::procfs::Sample;
+use crate::scenario::pairing::{self, Offer};
 
 pub(super) const CASES: &[Case] = &[
-    Case { attack: "1", played: "P1 with the record's topic as tag", play: topic_as_tag },
-    Case { attack: "1", played: "P1 with a random tag", play: random_tag },
-    Case { attack: "1", played: "P1 and H1 made with another code", play: another_code },
-    Case { attack: "3", played: "the joiner's P1 and H1 relayed to the initiator", play: relayed },
-    Case { attack: "4", played: "man in the middle of both transports", play: man_in_the_middle },
-    Case { attack: "13", played: "thousands of wrong tags, then the real joiner", play: wrong_tags },
-    Case { attack: "42", played: "a ping stream of a stranger", play: ping_of_a_stranger },
-    Case { attack: "48", played: "forty handshakes that stop after P1", play: half_open_handshakes },
-    Case { attack: "48", played: "TCP connections that never say anything", play: half_open_connections },
+    case("1", "P1 with the record's topic as tag", topic_as_tag),
+    case("1", "P1 with a random tag", random_tag),
+    case("1", "P1 and H1 made with another code", another_code),
+    case("3", "the joiner's P1 and H1 relayed to the initiator", relayed),
+    case("4", "man in the middle of both transports", man_in_the_middle),
+    case("13", "thousands of wrong tags, then the real joiner", wrong_tags),
+    case("42", "a ping stream of a stranger", ping_of_a_stranger),
+    case("48", "forty handshakes that stop after P1", half_open_handshakes),
+    case("48", "200 TCP connections that say nothing, each renewed when it is closed", half_open_connections),
 ];
 
 /// Wrong tags that are tried, and in a short run.
@@ -49,8 +51,14 @@ const STREAMS_EACH: usize = 8;
 /// A handshake may wait for its next frame this long (protocol section 12), and a little more for the way.
 const STEP_LIMIT: Duration = Duration::from_secs(12);
 
-/// Connections that say nothing: fewer than one address may have, so that each costs something.
-const SILENT_CONNECTIONS: usize = 60;
+/// Connections that say nothing, all from one address: more than a device lets in at once.
+const SILENT_CONNECTIONS: usize = 200;
+
+/// How often they are looked at.
+const FLOOD_POLL: Duration = Duration::from_millis(20);
+
+/// How long a pairing may take during such a flood.
+const FLOODED_LIMIT: Duration = Duration::from_secs(10);
 
 /// How long the victim keeps a connection that says nothing.
 const SILENCE_LIMIT: Duration = Duration::from_secs(15);
@@ -187,23 +195,66 @@ fn half_open_connections(stage: &Stage) -> Result<String> {
     let before = Sample::of(pid)?;
     let address = shown.addresses.first().context("an address")?;
     let target = SocketAddr::new(address.ip, address.port);
-    let connect = || (0..SILENT_CONNECTIONS).filter_map(|_| TcpStream::connect_timeout(&target, ANSWER).ok()).collect();
-    let mut silent: Vec<TcpStream> = stage.world.lab.host("attacker")?.namespace().enter(connect)?;
-    ensure!(silent.len() == SILENT_CONNECTIONS, "only {} connections", silent.len());
+    let attacker = stage.world.lab.host("attacker")?;
+    let (stop, closed) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let (paired, grown) = std::thread::scope(|scope| {
+        let flood = scope.spawn(|| attacker.namespace().enter(|| keep_silent_connections(target, &stop, &closed)));
+        let watched = watch_flood(stage, shown, &closed, pid, &before);
+        stop.store(true, Ordering::Relaxed);
+        flood.join().ok().context("the flood panicked")??;
+        watched
+    })?;
+    Ok(format!(
+        "{} closed by the device meanwhile, {grown} KiB; the real joiner paired in {:.1} s",
+        closed.load(Ordering::Relaxed),
+        paired.as_secs_f64()
+    ))
+}
+
+/// Lets the real joiner pair in the middle of the flood; gives how long that took, and what the flood cost.
+fn watch_flood(
+    stage: &Stage,
+    shown: Shown,
+    closed: &AtomicUsize,
+    pid: u32,
+    before: &Sample,
+) -> Result<(Duration, u64)> {
     let start = Instant::now();
-    let grown = Sample::of(pid)?.resident_kib.saturating_sub(before.resident_kib);
-    ensure!(grown < MEMORY_LIMIT_KIB, "{SILENT_CONNECTIONS} silent connections cost {grown} KiB");
-    shown.is_untouched()?;
-    stage.still_pairs(shown)?;
-    for stream in &mut silent {
-        stream.set_read_timeout(Some(SILENCE_LIMIT))?;
-        // What a TLS server says to a client that says nothing is the end, or a reset.
-        let mut bytes = [0; 64];
-        let ended = match stream.read(&mut bytes) {
-            Ok(length) => length == 0,
-            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
-        };
-        ensure!(ended && start.elapsed() < SILENCE_LIMIT, "a silent connection lives for {:?}", start.elapsed());
+    while closed.load(Ordering::Relaxed) < SILENT_CONNECTIONS {
+        ensure!(start.elapsed() < SILENCE_LIMIT, "connections that say nothing live for {:?}", start.elapsed());
+        std::thread::sleep(FLOOD_POLL);
     }
-    Ok(format!("all {SILENT_CONNECTIONS} closed within {:.1} s, {grown} KiB", start.elapsed().as_secs_f64()))
+    let grown = Sample::of(pid)?.resident_kib.saturating_sub(before.resident_kib);
+    ensure!(grown < MEMORY_LIMIT_KIB, "silent connections cost {grown} KiB");
+    shown.is_untouched()?;
+    // A device that has no connection to the victim yet.
+    let mut carol = stage.world.device("carol", "flooded")?;
+    carol.start_daemon()?;
+    stage.trust(carol.status()?.id);
+    let start = Instant::now();
+    let offer = Offer { process: shown.process, words: shown.words, session: shown.session };
+    pairing::finish(offer, |words| pairing::join(&carol, words, &["--yes"])).context("the honest pairing")?;
+    ensure!(start.elapsed() < FLOODED_LIMIT, "the honest pairing took {:?}", start.elapsed());
+    Ok((start.elapsed(), grown))
+}
+
+/// Keeps that many connections open, and opens a new one for each that is closed, until told to stop.
+fn keep_silent_connections(target: SocketAddr, stop: &AtomicBool, closed: &AtomicUsize) {
+    let mut silent: Vec<TcpStream> = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        silent.retain(|stream| {
+            let mut byte = [0; 64];
+            let waits = stream.peek(&mut byte).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            closed.fetch_add(usize::from(!waits), Ordering::Relaxed);
+            waits
+        });
+        while silent.len() < SILENT_CONNECTIONS && !stop.load(Ordering::Relaxed) {
+            // What is not let in is tried again.
+            let Ok(stream) = TcpStream::connect_timeout(&target, ANSWER) else { break };
+            if stream.set_nonblocking(true).is_ok() {
+                silent.push(stream);
+            }
+        }
+        std::thread::sleep(FLOOD_POLL);
+    }
 }

@@ -14,7 +14,7 @@ use handfast_proto::wire::info::{DeviceName, DeviceType};
 
 use super::disk::{Change, Disk, Owner, Row, Write, Writes};
 use super::net::Protocol;
-use super::world::{Dev, DiskMoment, Ev, Person, World, address};
+use super::world::{Dev, DiskMoment, Ev, Person, World, addresses};
 
 /// A device, running or not.
 pub(crate) struct Device {
@@ -49,13 +49,13 @@ pub(crate) struct Run {
 }
 
 impl Device {
-    pub(super) fn new(name: String, identity: Identity, address: Address, person: Person) -> Device {
+    pub(super) fn new(name: String, identity: Identity, addresses: Vec<Address>, person: Person) -> Device {
         Device {
             name,
             identity,
             disk: Disk::default(),
             clock: 0,
-            addresses: vec![address],
+            addresses,
             host_up: true,
             dht_up: true,
             person,
@@ -144,7 +144,7 @@ impl World {
     pub(crate) fn roam(&mut self, dev: Dev) {
         let device = &mut self.devices[dev];
         device.moves += 1;
-        device.addresses = vec![address(dev, device.moves)];
+        device.addresses = addresses(dev, device.moves);
         self.note(|| format!("{dev} roams"));
         let run = self.run_number(dev);
         self.drop_connections(dev, run);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use handfast_proto::addr::{Address, Path};
+use handfast_proto::addr::{Address, Path, Transport};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
 use handfast_proto::session::{DialFailure, Inbound, JobResult, StreamEnd};
 use handfast_proto::wire::frames::Frame;
@@ -164,21 +164,25 @@ impl World {
             return;
         }
         let lost = self.dice.chance(self.settings.dial_loss);
-        let mut failure = DialFailure::NoAnswer;
+        // Where no program runs, a machine refuses TCP and says nothing to QUIC.
+        let mut failure = None;
         for address in addresses {
             let Some(target) = self.devices.iter().position(|d| d.addresses.contains(address)) else { continue };
             if lost || self.is_blocked(dev, target) {
                 continue;
             }
             let Some(other) = self.devices[target].run.as_ref().map(|r| (r.number, r.tid)) else {
-                if self.devices[target].host_up {
-                    failure = DialFailure::Refused;
+                if self.devices[target].host_up && address.transport == Transport::Tcp {
+                    failure = failure.or(Some(DialFailure::Refused));
+                } else {
+                    failure = Some(DialFailure::NoAnswer);
                 }
                 continue;
             };
             if target == dev || tid.is_some_and(|tid| tid != other.1) {
-                failure = DialFailure::WrongPeer;
-                continue;
+                let result = JobResult::DialFailed(DialFailure::WrongPeer);
+                self.job_done(dev, run, owner, job, result);
+                return;
             }
             let own = (self.devices[dev].own_tid(), self.devices[dev].addresses[0]);
             let end = |dev, run, sees| ConnEnd { dev, run, sees, open: true, held: false, idle_stamp: 0 };
@@ -192,6 +196,7 @@ impl World {
             self.job_done(dev, run, owner, job, result);
             return;
         }
+        let failure = failure.unwrap_or(DialFailure::NoAnswer);
         let wait = if failure == DialFailure::NoAnswer { self.settings.dial_limit } else { Duration::ZERO };
         let result = JobResult::DialFailed(failure);
         self.schedule(wait, Ev::Job { dev, run, owner, job, result });

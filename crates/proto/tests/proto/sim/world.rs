@@ -194,7 +194,7 @@ impl World {
     pub(crate) fn add_device(&mut self, person: Person) -> Dev {
         let dev = self.devices.len();
         let identity = Identity::from_seed(Secret::new(self.dice.seed()));
-        let device = Device::new(format!("device {dev}"), identity, address(dev, 0), person);
+        let device = Device::new(format!("device {dev}"), identity, addresses(dev, 0), person);
         self.devices.push(device);
         self.start(dev);
         dev
@@ -463,7 +463,8 @@ impl World {
     }
 }
 
-/// An address of a device; `n` differs after it moved.
-pub(crate) fn address(dev: Dev, n: u8) -> Address {
-    Address { ip: IpAddr::V4(Ipv4Addr::new(5, 1, dev as u8 + 1, n + 1)), port: 4000, transport: Transport::Quic }
+/// The addresses of a device; `n` differs after it moved.
+pub(crate) fn addresses(dev: Dev, n: u8) -> Vec<Address> {
+    let ip = IpAddr::V4(Ipv4Addr::new(5, 1, dev as u8 + 1, n + 1));
+    [Transport::Quic, Transport::Tcp].map(|transport| Address { ip, port: 4000, transport }).to_vec()
 }

@@ -23,6 +23,14 @@ pub(crate) struct Asked {
     challenge_j: [u8; 32],
 }
 
+/// What a joiner said in H3.
+pub(crate) struct Said {
+    pub(crate) dik: [u8; 32],
+    pub(crate) share: [u8; 32],
+    pub(crate) signature: [u8; 64],
+    pub(crate) info: Vec<u8>,
+}
+
 /// A handshake after H2.
 pub(crate) struct Proved {
     send: Cipher,
@@ -44,13 +52,7 @@ impl Asked {
     /// Reads P1 and H1 as they came from `joiner`.
     ///
     /// An error means that the joiner does not know the code.
-    pub(crate) fn read(
-        code: &CodeSecrets,
-        joiner: Tid,
-        own: Tid,
-        p1: &Frame,
-        h1: &Frame,
-    ) -> Result<Self> {
+    pub(crate) fn read(code: &CodeSecrets, joiner: Tid, own: Tid, p1: &Frame, h1: &Frame) -> Result<Self> {
         let cb = channel_binding(joiner, own);
         let mode = *p1.body().get(MODE_AT).context("P1 is short")?;
         let mut noise = Symmetric::new(&prologue(1, mode, &cb, p1.body()));
@@ -91,14 +93,16 @@ impl Asked {
 }
 
 impl Proved {
-    /// Reads H3, believing whatever it says.
-    pub(crate) fn read_h3(&mut self, h3: &Frame) -> Result<()> {
+    /// Reads H3, believing whatever it says; gives all that could be said again elsewhere.
+    pub(crate) fn read_h3(&mut self, h3: &Frame) -> Result<Said> {
         let plain = self.receive.open(h3.body(), &[])?;
         ensure!(plain.len() == IDENTITY_LEN, "H3 has {} bytes", plain.len());
         self.dik_j = plain[..32].try_into()?;
         self.share_j = plain[32..64].try_into()?;
         self.h3 = digest(&[h3.body()]);
-        Ok(())
+        let length = usize::from(u16::from_be_bytes([plain[160], plain[161]]));
+        let info = plain.get(162..162 + length).context("the info of H3 is too long")?.to_vec();
+        Ok(Said { dik: self.dik_j, share: self.share_j, signature: plain[96..160].try_into()?, info })
     }
 
     /// What an honest initiator with `identity` and `name` would say in H4.
@@ -106,7 +110,7 @@ impl Proved {
         let dik = identity.verifying_key().to_bytes();
         let info = info(name.as_bytes());
         let signed = self.signed(&dik, &self.dik_j, &info);
-        Claim { dik, signer: identity.clone(), label: "sig I", signed, share: self.share, info }
+        Claim { dik, signer: identity.clone(), label: "sig I", signed, borrowed: None, share: self.share, info }
     }
 
     /// Everything that an honest signature covers after its label.

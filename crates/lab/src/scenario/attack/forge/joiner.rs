@@ -70,12 +70,7 @@ impl Default for Opening {
 
 impl Started {
     /// P1 and H1 for a connection between `own` and `initiator`.
-    pub(crate) fn new(
-        code: &CodeSecrets,
-        own: Tid,
-        initiator: Tid,
-        opening: &Opening,
-    ) -> Result<Self> {
+    pub(crate) fn new(code: &CodeSecrets, own: Tid, initiator: Tid, opening: &Opening) -> Result<Self> {
         let cb = channel_binding(own, initiator);
         let (rnd, r_j, challenge_j) = (random::<32>()?, random::<32>()?, random::<32>()?);
         let mut p1 = b"HFPR".to_vec();
@@ -131,6 +126,7 @@ impl Proved {
             signer: identity.clone(),
             label: "sig J",
             signed: Vec::new(),
+            borrowed: None,
             share: self.share,
             info: info(name.as_bytes()),
         };

@@ -10,25 +10,26 @@ use super::{Forger, Public, Says, Side, Target};
 use crate::naive::Message;
 use crate::peer::{Inbound, Peer, Reply};
 use crate::scenario::attack::forge;
-use crate::scenario::attack::stage::{ANSWER, Case, Knowledge, Stage, must_close};
+use crate::scenario::attack::stage::{ANSWER, Case, Knowledge, Stage, case, must_close};
 
 type Attack = fn(&mut dyn Target, &Peer) -> Result<bool>;
 
 /// Number in section 15, what is played, and how.
-pub(super) const ALL: [(&str, &str, Attack); 7] = [
+pub(super) const ALL: [(&str, &str, Attack); 8] = [
     ("1", "posing as the joiner", pose_as_joiner),
     ("2", "posing as the initiator", pose_as_initiator),
     ("4", "relaying a whole pairing", relay),
     ("11", "putting one's own keys into a relayed pairing", substitute),
     ("5", "replaying what a joiner said", replay),
+    ("10", "borrowing a signature from another session", borrow),
     ("16", "a forged record that says 'over'", forge_over),
     ("52", "an unsigned Complete", unsigned_complete),
 ];
 
 /// The seed's flow against the real program, both ways (attack 52).
 pub(super) const SEED_FLOW: &[Case] = &[
-    Case { attack: "52", played: "a naive joiner at the real program", play: naive_joiner },
-    Case { attack: "52", played: "a naive initiator at the real program", play: naive_initiator },
+    case("52", "a naive joiner at the real program", naive_joiner),
+    case("52", "a naive initiator at the real program", naive_initiator),
 ];
 
 /// How long an attack is waited for that may still succeed.
@@ -87,6 +88,12 @@ fn substitute(target: &mut dyn Target, mallory: &Peer) -> Result<bool> {
     })?;
     let initiator = comes_true(|| holds_attacker(target, Side::Initiator, &forger))?;
     Ok(initiator || holds_attacker(target, Side::Joiner, &forger)?)
+}
+
+fn borrow(target: &mut dyn Target, mallory: &Peer) -> Result<bool> {
+    let public = target.offer()?;
+    target.borrow(mallory, &public)?;
+    comes_true(|| Ok(!target.accepted(Side::Initiator)?.is_empty()))
 }
 
 fn forge_over(target: &mut dyn Target, mallory: &Peer) -> Result<bool> {

@@ -14,6 +14,7 @@ use handfast_proto::wire::record::{Record, Topic};
 
 use super::forge;
 use super::stage::Stage;
+use crate::peer::Peer;
 use crate::report::Report;
 use crate::scenario::Options;
 use naive_target::NaiveTarget;
@@ -79,6 +80,9 @@ trait Target {
     fn complete(&self) -> Result<Vec<Frame>>;
     /// In the middle: a frame in which keys and signatures are replaced by the attacker's own.
     fn substitute(&self, forger: &mut Forger, from_joiner: bool, frame: Frame) -> Result<Frame>;
+    /// The second victim pairs with the attacker under a code of the attacker's own, and the attacker uses what it says
+    /// there to pass for it at the first victim, where it is granted the code.
+    fn borrow(&self, mallory: &Peer, public: &Public) -> Result<()>;
     /// A record under the victim's topic that leads to the attacker or says that the code is over, made of what is public;
     /// `None` where nobody can make one.
     fn forge_record(&self, public: &Public, says: Says, tid: Tid, addresses: &[Address]) -> Result<Option<Record>>;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use data_encoding::HEXLOWER;
 use ed25519_dalek::Signer as _;
+use handfast_net::StreamProtocol;
 use handfast_proto::addr::Address;
 use handfast_proto::id::Tid;
 use handfast_proto::wire::frames::Frame;
@@ -13,7 +14,9 @@ use handfast_proto::wire::record::Record;
 
 use super::{Forger, Public, Says, Side, Target};
 use crate::naive::{Message, NaiveAdvert, NaiveDevice, NaiveEnd, OPEN, OVER, read, seal};
-use crate::scenario::attack::stage::Stage;
+use crate::peer::Peer;
+use crate::scenario::attack::forge;
+use crate::scenario::attack::stage::{ANSWER, Stage};
 
 pub(super) struct NaiveTarget<'a> {
     stage: &'a Stage,
@@ -130,6 +133,28 @@ impl Target for NaiveTarget<'_> {
             }
             Message::Complete(_) => Ok(frame),
         }
+    }
+
+    fn borrow(&self, mallory: &Peer, public: &Public) -> Result<()> {
+        let session: [u8; 16] = forge::random()?;
+        let (tid, addresses) = (mallory.tid(), mallory.addresses().to_vec());
+        ensure!(
+            mallory.put(&seal(&NaiveAdvert { state: OPEN, session, tid, addresses }, 1)?)? > 0,
+            "no node stored it"
+        );
+        let bob = Arc::clone(&self.bob);
+        let joining = std::thread::spawn(move || bob.join(session));
+        let inbound = mallory.accept(StreamProtocol::Pair, ANSWER)?;
+        let Message::Request { key, name, .. } = Message::read(&mallory.frame(inbound.stream)?)? else {
+            bail!("no request")
+        };
+        let elsewhere = Message::Request { session: read(&public.record)?.session, key, name };
+        let conn = mallory.dial(Some(public.tid), &public.addresses)?;
+        let stream = mallory.say(conn, StreamProtocol::Pair, vec![elsewhere.frame()?])?;
+        mallory.send(inbound.stream, vec![mallory.frame(stream)?])?;
+        mallory.send(stream, vec![mallory.frame(inbound.stream)?])?;
+        mallory.close(inbound.stream)?;
+        joining.join().ok().context("a naive device panicked")?.map(drop)
     }
 
     fn forge_record(&self, public: &Public, says: Says, tid: Tid, addresses: &[Address]) -> Result<Option<Record>> {

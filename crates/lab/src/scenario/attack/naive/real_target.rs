@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use handfast_net::StreamProtocol;
 use handfast_proto::addr::Address;
 use handfast_proto::id::Tid;
 use handfast_proto::wire::frames::{Frame, FrameType};
@@ -11,10 +12,12 @@ use serde_json::Value;
 
 use super::{Forger, Public, Says, Side, Target};
 use crate::naive;
+use crate::peer::Peer;
 use crate::process::Running;
 use crate::scenario::attack::forge::joiner::{Opening, Started};
-use crate::scenario::attack::forge::{self, CodeSecrets};
-use crate::scenario::attack::stage::{PATIENCE, Shown, Stage};
+use crate::scenario::attack::forge::{self, Claim, CodeSecrets};
+use crate::scenario::attack::imposters::{Believing, believing};
+use crate::scenario::attack::stage::{ANSWER, PATIENCE, Shown, Stage, must_close};
 use crate::scenario::pairing::Ending;
 
 pub(super) struct RealTarget<'a> {
@@ -62,8 +65,7 @@ impl Target for RealTarget<'_> {
     fn offer(&mut self) -> Result<Public> {
         let shown = self.stage.offer(&["--yes"])?;
         let record = self.stage.wait_for_record(&shown.code)?;
-        let public =
-            Public { topic: record.topic(), record, tid: shown.tid, addresses: shown.addresses.clone() };
+        let public = Public { topic: record.topic(), record, tid: shown.tid, addresses: shown.addresses.clone() };
         self.shown = Some(shown);
         Ok(public)
     }
@@ -118,7 +120,11 @@ impl Target for RealTarget<'_> {
 
     fn reply(&self, _: &Forger, frame: &Frame) -> Result<Vec<Frame>> {
         // P1 alone needs no answer: H1 follows it.
-        if frame.kind() == FrameType::P1 { Ok(Vec::new()) } else { random(&[FrameType::H2, FrameType::H4, FrameType::H6]) }
+        if frame.kind() == FrameType::P1 {
+            Ok(Vec::new())
+        } else {
+            random(&[FrameType::H2, FrameType::H4, FrameType::H6])
+        }
     }
 
     fn complete(&self) -> Result<Vec<Frame>> {
@@ -133,6 +139,23 @@ impl Target for RealTarget<'_> {
         let mut body = frame.body().to_vec();
         body[..32].copy_from_slice(&forge::random::<32>()?);
         forge::frame(frame.kind().byte(), &body)
+    }
+
+    /// All of H3 but the opening of the commitment, which belongs to the connection, is what bob said to the attacker.
+    fn borrow(&self, mallory: &Peer, public: &Public) -> Result<()> {
+        let Believing { lured, proved, said, .. } = believing(self.stage, &["--yes"])?;
+        let started = Started::new(&self.shown()?.code.secrets, mallory.tid(), public.tid, &Opening::default())?;
+        let conn = mallory.dial(Some(public.tid), &public.addresses)?;
+        let stream = mallory.say(conn, StreamProtocol::Pair, started.frames.clone())?;
+        let mut elsewhere = started.read_h2(&mallory.frame(stream)?)?;
+        let claim = elsewhere.claim(&self.stage.identity, "bob");
+        let (dik, share, info) = (said.dik, said.share, said.info);
+        let claim = Claim { dik, share, info, borrowed: Some(said.signature), ..claim };
+        mallory.send(stream, vec![elsewhere.h3(&claim)?])?;
+        must_close(&mallory.reply(stream, ANSWER))?;
+        self.shown()?.was_not_asked()?;
+        drop((lured, proved));
+        Ok(())
     }
 
     /// Nobody reads a record without the code, and nobody signs one under its topic: what can be seen does not help.
