@@ -14,6 +14,8 @@
 //! HANDFAST_BLESS=1 cargo test -p handfast-proto --test proto vectors             # rewrite docs/vectors
 //! ```
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a scenario names the outputs and events it is about")]
+
 mod attacks;
 mod bench;
 mod commit;
