@@ -10,4 +10,3 @@ mod help;
 mod pairing;
 mod serve;
 mod support;
-mod terminal;

@@ -95,7 +95,11 @@ impl QrText {
 
     /// Reads a text in any case. Everything that [`QrText::to_text`] cannot have made is refused.
     pub fn parse(text: &str) -> Result<QrText, QrError> {
-        let body = text.trim().get(PREFIX.len()..).ok_or(QrError::Damaged)?.to_ascii_uppercase();
+        let text = text.trim();
+        if !has_prefix(text) {
+            return Err(QrError::Damaged);
+        }
+        let body = text[PREFIX.len()..].to_ascii_uppercase();
         let bytes = BASE32_NOPAD.decode(body.as_bytes()).map_err(|_| QrError::Damaged)?;
         let first = *bytes.first().ok_or(QrError::Damaged)?;
         if first >> 4 != VERSION {

@@ -193,9 +193,7 @@ impl SentR1 {
                 if zero != 0 || zeros != [0; 64] || !bond.peer.verify("revoked", &parts, &signature) {
                     return Err(HelloError);
                 }
-                let mut body = vec![0xff];
-                body.resize(FrameType::R3.body_len(), 0);
-                return Ok(R2::Revoked { acknowledgement: Frame::new(FrameType::R3, body) });
+                return Ok(R2::Revoked { acknowledgement: acknowledgement() });
             }
             _ => return Err(HelloError),
         }
@@ -312,6 +310,18 @@ impl SentR2 {
         }
         Ok(ReceivedR3 { state, clock })
     }
+}
+
+/// The R3 that answers the notice of an ended pairing.
+fn acknowledgement() -> Frame {
+    let mut body = vec![0xff];
+    body.resize(FrameType::R3.body_len(), 0);
+    Frame::new(FrameType::R3, body)
+}
+
+/// Whether this R3 says that the notice was read.
+pub(super) fn is_acknowledgement(frame: &Frame) -> bool {
+    *frame == acknowledgement()
 }
 
 /// R4.

@@ -134,3 +134,49 @@ fn bounded(n: u8, max: usize) -> Result<usize, Malformed> {
     let n = usize::from(n);
     if n <= max { Ok(n) } else { Err(Malformed) }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn sample() -> Advert {
+        let address: Address = "/ip4/5.1.2.3/udp/4000/quic-v1".parse().expect("an address");
+        let relay = RelayAddress { relay: address, relay_tid: Tid([3; 32]) };
+        Advert {
+            state: AdvertState::Open,
+            not_after: UnixTime(9),
+            tid: Tid([4; 32]),
+            addresses: vec![address; 2],
+            relays: vec![relay],
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Any bytes are taken or refused; what is taken and had nothing to skip encodes to the same bytes.
+        #[test]
+        fn adverts_from_any_and_from_nearly_right_bytes(
+            any in proptest::collection::vec(any::<u8>(), 0..700),
+            at in 0..150usize,
+            byte: u8,
+            cut in 0..200usize,
+        ) {
+            let mut near = sample().to_bytes([5; 16]);
+            let end = near.len() - 16;
+            if let Some(slot) = near[..end].get_mut(at) {
+                *slot = byte;
+            }
+            if let Ok(read) = Advert::read(&mut Reader::new(&near)) {
+                let skipped = read.addresses.len() < 2 || read.relays.is_empty();
+                prop_assert!(skipped || read.to_bytes([5; 16]) == near);
+            }
+            near.truncate(cut);
+            for bytes in [any, near] {
+                let _ = Advert::read(&mut Reader::new(&bytes));
+            }
+        }
+    }
+}

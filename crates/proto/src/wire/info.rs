@@ -138,7 +138,11 @@ impl DeviceInfo {
             match *kind {
                 NAME => info.name = DeviceName::clean(std::str::from_utf8(value).map_err(|_| Malformed)?),
                 KIND => info.kind = DeviceType::from_name(std::str::from_utf8(value).map_err(|_| Malformed)?),
-                CLOCK => info.clock = Some(UnixTime(Reader::new(value).u64()?)),
+                CLOCK => {
+                    let mut reader = Reader::new(value);
+                    info.clock = Some(UnixTime(reader.u64()?));
+                    reader.end()?;
+                }
                 PLATFORM | VERSION => {}
                 CRITICAL.. => return Err(Malformed),
                 _ => {}
@@ -185,5 +189,26 @@ mod tests {
         let twice = [bytes.clone(), bytes].concat();
         assert_eq!(DeviceInfo::from_bytes(&twice), Err(Malformed));
         assert_eq!(DeviceInfo::from_bytes(&[1, 5, b'a']), Err(Malformed));
+        assert_eq!(DeviceInfo::from_bytes(&[5, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(Malformed), "a clock of nine bytes");
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        /// Any bytes are taken or refused, and what is taken is safe to show and survives another round.
+        #[test]
+        fn info_from_any_bytes(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..MAX_INFO_LEN),
+            kind in 0..9u8,
+            name in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..80),
+        ) {
+            let tlv = [&[kind, name.len() as u8][..], &name].concat();
+            for bytes in [bytes, tlv] {
+                if let Ok(info) = DeviceInfo::from_bytes(&bytes) {
+                    proptest::prop_assert!(info.to_bytes().len() <= MAX_INFO_LEN);
+                    proptest::prop_assert_eq!(DeviceInfo::from_bytes(&info.to_bytes()), Ok(info));
+                }
+            }
+        }
     }
 }

@@ -12,9 +12,7 @@ use handfast_proto::handshake::{Agreement, Mode};
 use handfast_proto::id::{ConnId, Identity, JobId, SessionId, StreamId, Tid};
 use handfast_proto::keys::CodeKeys;
 use handfast_proto::secret::{Rng, Secret};
-use handfast_proto::session::{
-    Config, Consent, Event, Inbound, Job, JobResult, Output, StoreChange, StreamEnd, Table,
-};
+use handfast_proto::session::{Config, Consent, Event, Inbound, Job, JobResult, Output, StoreChange, StreamEnd, Table};
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::advert::{Advert, AdvertState};
 use handfast_proto::wire::frames::{Frame, FrameType};
@@ -207,8 +205,7 @@ impl Bench {
             Job::Dial { tid, .. } if *tid == by => Some(*id),
             _ => None,
         });
-        let dialled =
-            JobResult::Dialled { conn: ConnId(9), tid: by, address: address(by.0[0]), path: Path::Direct };
+        let dialled = JobResult::Dialled { conn: ConnId(9), tid: by, address: address(by.0[0]), path: Path::Direct };
         self.job_done(dial.expect("it dials"), dialled);
         let open = self.jobs.iter().find_map(|(id, job)| matches!(job, Job::OpenStream(_)).then_some(*id));
         self.next_stream += 1;
@@ -297,7 +294,6 @@ impl Guest {
         at.hand(stream, h3.clone());
         (stream, sent, h3)
     }
-
 }
 
 /// Somebody with a code who plays its initiator, every message made by hand.
@@ -340,13 +336,9 @@ impl Host {
 /// A record under a code, as whoever has the code can make one.
 pub(crate) fn record(code: &Code, tid: Tid, state: AdvertState, seq: u64) -> Record {
     let advert = match state {
-        AdvertState::Open => Advert {
-            state,
-            not_after: UnixTime(0),
-            tid,
-            addresses: vec![address(tid.0[0])],
-            relays: Vec::new(),
-        },
+        AdvertState::Open => {
+            Advert { state, not_after: UnixTime(0), tid, addresses: vec![address(tid.0[0])], relays: Vec::new() }
+        }
         AdvertState::Used | AdvertState::Expired | AdvertState::Cancelled | AdvertState::Burned => {
             Advert::tombstone(state)
         }

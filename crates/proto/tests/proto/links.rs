@@ -177,8 +177,7 @@ fn their_bond() -> Bond {
 
 impl Desk {
     fn new(peers: Vec<Peer>, tombstones: Vec<Tombstone>) -> Desk {
-        let config =
-            Config { tid: OURS, identity: identity(1), dht: true, loopback: LoopbackPolicy::Refuse, start: 3 };
+        let config = Config { tid: OURS, identity: identity(1), dht: true, loopback: LoopbackPolicy::Refuse, start: 3 };
         let now = Now { time: Time::ZERO, unix: UnixTime(1_800_000_000) };
         let mut links = Links::new(config, rng(1), peers, tombstones, now);
         links.set_addresses(vec![address(1)], now);
@@ -385,6 +384,12 @@ fn attack_43_a_notice_is_told_to_who_fits_the_tombstone_and_believed_only_from_t
     let r2 = desk.hand(stream, &r1);
     let Ok(R2::Revoked { acknowledgement }) = sent.handle(&r2[0]) else { panic!("a notice") };
     assert!(desk.links.authorised(ConnId(1)).is_none());
+    // An answer with anything behind its first byte is none.
+    let (_, again) = hello::open(&their_bond(), identity(2).public(), THEIRS, OURS, &mut rng(5));
+    let other = desk.open(1, THEIRS);
+    assert_eq!(desk.hand(other, &again).len(), 1);
+    desk.hand(other, &flipped(&acknowledgement, 50));
+    assert!(desk.find(|job| matches!(job, Job::Store(_))).is_none());
     desk.hand(stream, &acknowledgement);
     assert!(desk.find(|job| matches!(job, Job::Store(StoreChange::Acknowledged(ID)))).is_some());
     let stream = desk.open(1, THEIRS);
@@ -400,12 +405,8 @@ fn attack_43_a_notice_is_told_to_who_fits_the_tombstone_and_believed_only_from_t
         let open = desk.find(|job| matches!(job, Job::OpenHello(_))).expect("a hello is due");
         desk.done(open, JobResult::StreamOpened(StreamId(1)));
         let r1 = desk.sent.pop().expect("R1").1;
-        let tombstone = Tombstone {
-            pairing_id: PairingId([pairing; 16]),
-            peer: identity(1).public(),
-            tag: tag(),
-            seq: 4,
-        };
+        let tombstone =
+            Tombstone { pairing_id: PairingId([pairing; 16]), peer: identity(1).public(), tag: tag(), seq: 4 };
         let r2 = ReceivedR1::parse(&r1, OURS, THEIRS).expect("R1").revoke(&tombstone, &identity(signer));
         let answer = desk.hand(StreamId(1), &r2);
         assert!(answer.is_empty());
@@ -449,7 +450,8 @@ fn attack_48_a_flood_of_hellos_keeps_thirty_two_and_the_newest_still_works() {
 
 #[test]
 fn c6_attack_46_a_presence_record_that_is_not_the_peers_is_a_miss_and_nobody_is_dialled() {
-    let mut desk = Desk::new(vec![Peer { addresses: Vec::new(), ..peer(PairState::Paired, Role::Initiator) }], Vec::new());
+    let mut desk =
+        Desk::new(vec![Peer { addresses: Vec::new(), ..peer(PairState::Paired, Role::Initiator) }], Vec::new());
     desk.wait(Duration::from_secs(5));
     let look_up = desk.jobs.iter().find_map(|(id, job)| match job {
         Job::LookUp(topic) => Some((*id, *topic)),

@@ -8,22 +8,18 @@ use handfast_proto::wire::frames::FrameType;
 use crate::path::{TTL, assert_paired, pairing};
 use crate::sim::world::{Fate, Person, World};
 
-const HANDSHAKE: [FrameType; 7] = [
-    FrameType::P1,
-    FrameType::H1,
-    FrameType::H2,
-    FrameType::H3,
-    FrameType::H4,
-    FrameType::H5,
-    FrameType::H6,
-];
+const HANDSHAKE: [FrameType; 7] =
+    [FrameType::P1, FrameType::H1, FrameType::H2, FrameType::H3, FrameType::H4, FrameType::H5, FrameType::H6];
 const HELLO: [FrameType; 4] = [FrameType::R1, FrameType::R2, FrameType::R3, FrameType::R4];
 
 /// Treats the first frame of a type as said, everything else well.
 fn once(world: &mut World, kind: FrameType, fate: fn() -> Fate) {
-    world.frame_tap = Some(Box::new(move |passing| {
-        if passing.frame.kind() == kind && passing.nth_of_type == 0 { fate() } else { Fate::Arrives }
-    }));
+    world.frame_tap =
+        Some(Box::new(
+            move |passing| {
+                if passing.frame.kind() == kind && passing.nth_of_type == 0 { fate() } else { Fate::Arrives }
+            },
+        ));
 }
 
 #[test]
@@ -68,7 +64,8 @@ fn b34_c11_a_connection_cut_behind_each_message_and_mended_after_five_seconds_st
 
 #[test]
 fn a_connection_cut_twice_in_the_same_handshake_is_resumed_twice() {
-    for (first, second) in [(FrameType::H4, FrameType::H5), (FrameType::H5, FrameType::H6), (FrameType::H6, FrameType::H6)]
+    for (first, second) in
+        [(FrameType::H4, FrameType::H5), (FrameType::H5, FrameType::H6), (FrameType::H6, FrameType::H6)]
     {
         let mut world = World::of(2);
         let mut cuts = vec![second, first];

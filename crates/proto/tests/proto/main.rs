@@ -18,6 +18,7 @@
 
 mod attacks;
 mod bench;
+mod byhand;
 mod commit;
 mod endings;
 mod links;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use handfast_net::StreamProtocol;
+use handfast_proto::addr::{Address, Transport};
 use handfast_proto::id::StreamId;
 use handfast_proto::wire::frames::{Frame, FrameType};
 
@@ -28,7 +29,8 @@ pub(super) const CASES: &[Case] = &[
     case("13", "thousands of wrong tags, then the real joiner", wrong_tags),
     case("42", "a ping stream of a stranger", ping_of_a_stranger),
     case("48", "forty handshakes that stop after P1", half_open_handshakes),
-    case("48", "200 TCP connections that say nothing, each renewed when it is closed", half_open_connections),
+    case("48", "400 TCP connections that say nothing, each renewed when it is closed", half_open_connections),
+    case("48", "idle connections of one machine, as many as it can get", idle_connections),
 ];
 
 /// Wrong tags that are tried, and in a short run.
@@ -51,14 +53,19 @@ const STREAMS_EACH: usize = 8;
 /// A handshake may wait for its next frame this long (protocol section 12), and a little more for the way.
 const STEP_LIMIT: Duration = Duration::from_secs(12);
 
-/// Connections that say nothing, all from one address: more than a device lets in at once.
-const SILENT_CONNECTIONS: usize = 200;
+/// Connections that say nothing, all from one address: more than a device lets in at once. Several threads renew them,
+/// so that a place that gets free is taken at once.
+const SILENT_CONNECTIONS: usize = 50;
+const FLOODERS: usize = 8;
+
+/// Connections that one machine tries to make and then leaves idle, over IPv4 and over IPv6 each.
+const IDLE_CONNECTIONS: usize = 80;
 
 /// How often they are looked at.
 const FLOOD_POLL: Duration = Duration::from_millis(20);
 
-/// How long a pairing may take during such a flood.
-const FLOODED_LIMIT: Duration = Duration::from_secs(10);
+/// How long a pairing may take during such a flood: its first try must get through, not one between two waves.
+const FLOODED_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long the victim keeps a connection that says nothing.
 const SILENCE_LIMIT: Duration = Duration::from_secs(15);
@@ -198,10 +205,13 @@ fn half_open_connections(stage: &Stage) -> Result<String> {
     let attacker = stage.world.lab.host("attacker")?;
     let (stop, closed) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (paired, grown) = std::thread::scope(|scope| {
-        let flood = scope.spawn(|| attacker.namespace().enter(|| keep_silent_connections(target, &stop, &closed)));
+        let flood = || attacker.namespace().enter(|| keep_silent_connections(target, &stop, &closed));
+        let floods: Vec<_> = (0..FLOODERS).map(|_| scope.spawn(flood)).collect();
         let watched = watch_flood(stage, shown, &closed, pid, &before);
         stop.store(true, Ordering::Relaxed);
-        flood.join().ok().context("the flood panicked")??;
+        for flood in floods {
+            flood.join().ok().context("the flood panicked")??;
+        }
         watched
     })?;
     Ok(format!(
@@ -227,15 +237,40 @@ fn watch_flood(
     let grown = Sample::of(pid)?.resident_kib.saturating_sub(before.resident_kib);
     ensure!(grown < MEMORY_LIMIT_KIB, "silent connections cost {grown} KiB");
     shown.is_untouched()?;
-    // A device that has no connection to the victim yet.
-    let mut carol = stage.world.device("carol", "flooded")?;
+    Ok((newcomer_pairs(stage, shown, "flooded")?, grown))
+}
+
+/// A device that has no connection to the victim yet enters the code; gives how long that took.
+fn newcomer_pairs(stage: &Stage, shown: Shown, name: &str) -> Result<Duration> {
+    let mut carol = stage.world.device("carol", name)?;
     carol.start_daemon()?;
     stage.trust(carol.status()?.id);
     let start = Instant::now();
     let offer = Offer { process: shown.process, words: shown.words, session: shown.session };
     pairing::finish(offer, |words| pairing::join(&carol, words, &["--yes"])).context("the honest pairing")?;
-    ensure!(start.elapsed() < FLOODED_LIMIT, "the honest pairing took {:?}", start.elapsed());
-    Ok((start.elapsed(), grown))
+    let took = start.elapsed();
+    ensure!(took < FLOODED_LIMIT, "the honest pairing took {took:?}");
+    carol.stop()?;
+    Ok(took)
+}
+
+fn idle_connections(stage: &Stage) -> Result<String> {
+    let shown = stage.offer_published(&["--yes"])?;
+    let advert = stage.wait_for_record(&shown.code)?;
+    let addresses = forge::addresses_in(&shown.code.keys.record().open(&advert)?)?;
+    let peer = Peer::device(&stage.world.lab.host("attacker")?, &[])?;
+    let mut open = 0;
+    for ipv4 in [true, false] {
+        let tcp = |of: &&Address| of.transport == Transport::Tcp && of.ip.is_ipv4() == ipv4;
+        let Some(address) = addresses.iter().find(tcp) else { continue };
+        for _ in 0..IDLE_CONNECTIONS {
+            // Without a key to expect, each dial is a connection of its own. One that is refused is no failure here.
+            open += usize::from(peer.dial(None, &[*address]).is_ok());
+        }
+    }
+    ensure!(open >= IDLE_CONNECTIONS / 8, "only {open} connections stand");
+    let took = newcomer_pairs(stage, shown, "crowded")?;
+    Ok(format!("{open} connections stand; the real joiner paired in {:.1} s", took.as_secs_f64()))
 }
 
 /// Keeps that many connections open, and opens a new one for each that is closed, until told to stop.

@@ -9,7 +9,7 @@ use crate::link::links::{Certified, Links, Work};
 use crate::link::{Event, Job, Output, StoreChange};
 use crate::session::{Inbound, Role};
 use crate::time::{Now, Time, UnixTime};
-use crate::wire::frames::{Frame, FrameType};
+use crate::wire::frames::Frame;
 
 /// A hello in progress, with the connection it certifies.
 pub(super) struct Hello {
@@ -88,7 +88,7 @@ impl Links {
                 Err(_) => self.refuse(stream, now),
             },
             HelloStep::AwaitAcknowledgement(id) => {
-                if frame.kind() == FrameType::R3 && frame.body().first() == Some(&0xff) {
+                if hello::is_acknowledgement(frame) {
                     self.tombstones.retain(|t| t.pairing_id != id);
                     self.job(Job::Store(StoreChange::Acknowledged(id)), Work::Forget);
                 }

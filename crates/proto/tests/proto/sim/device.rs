@@ -153,6 +153,11 @@ impl World {
         }
     }
 
+    /// The device is at every address where it ever was.
+    pub(crate) fn return_home(&mut self, dev: Dev) {
+        self.devices[dev].addresses = (0..=self.devices[dev].moves).flat_map(|n| addresses(dev, n)).collect();
+    }
+
     fn set_addresses(&mut self, dev: Dev) {
         let (now, addresses) = (self.clocks(dev), self.devices[dev].addresses.clone());
         let run = self.run(dev);

@@ -150,8 +150,7 @@ fn frame_faults(world: &mut World) {
         return;
     }
     let faults = 1 + world.dice.below(3) as usize;
-    let plan: Vec<(usize, u64)> =
-        (0..faults).map(|_| (world.dice.index(30), world.dice.below(6))).collect();
+    let plan: Vec<(usize, u64)> = (0..faults).map(|_| (world.dice.index(30), world.dice.below(6))).collect();
     let mut dice = Dice::new(world.dice.next());
     world.frame_tap = Some(Box::new(move |passing| {
         let Some((_, kind)) = plan.iter().find(|(nth, _)| *nth == passing.nth) else { return Fate::Arrives };
@@ -272,11 +271,13 @@ fn settle(world: &mut World) -> Tally {
     }
     // A joiner that gave up leaves a notice; the initiator that became paired hears it when it looks for the joiner.
     let orphan = |w: &World| {
-        w.ledger.pairings.iter().any(|(id, f)| {
-            f.joiner_expired && w.devices[f.initiator].stored(*id).is_some()
-        })
+        w.ledger.pairings.iter().any(|(id, f)| f.joiner_expired && w.devices[f.initiator].stored(*id).is_some())
     };
     if orphan(world) {
+        // It no longer says where it is, so it can only be told at an address that the initiator knew.
+        for dev in 0..world.devices.len() {
+            world.return_home(dev);
+        }
         world.run_until(REPAIR, |w| !orphan(w));
     }
     world.run_for(Duration::from_secs(1));

@@ -7,8 +7,8 @@ use std::time::Duration;
 use handfast_proto::addr::{Address, Transport};
 use handfast_proto::cause::Cause;
 use handfast_proto::code::{Code, CodeInput};
-use handfast_proto::link;
 use handfast_proto::id::{Identity, JobId, PairingId, SessionId, Tid};
+use handfast_proto::link;
 use handfast_proto::secret::Secret;
 use handfast_proto::session::{Consent, Event, JobResult};
 use handfast_proto::time::{Now, Time, UnixTime};
@@ -97,8 +97,6 @@ pub(crate) enum Person {
 
 /// A frame that is about to arrive.
 pub(crate) struct Passing<'a> {
-    pub(crate) from: Dev,
-    pub(crate) to: Dev,
     pub(crate) frame: &'a Frame,
     /// How many frames arrived before it, in the whole world.
     pub(crate) nth: usize,
@@ -392,7 +390,7 @@ impl World {
         let nth_of_type = *count;
         *count += 1;
         let fate = match &mut self.frame_tap {
-            Some(tap) => tap(&Passing { from, to, frame: &frame, nth, nth_of_type }),
+            Some(tap) => tap(&Passing { frame: &frame, nth, nth_of_type }),
             None => Fate::Arrives,
         };
         match fate {

@@ -4,14 +4,12 @@ use handfast_proto::id::{PairingId, Tid};
 use handfast_proto::secret::Secret;
 use handfast_proto::wire::record::Record;
 
-use super::spec::{h, hkdf, label, public, sign};
 use super::record::{advert, seal_record};
+use super::spec::{h, hkdf, label, public, sign};
 
 /// The seed and the sealing key of one direction and period.
 pub(crate) fn keys(secret: &[u8; 32], direction: u8, period: u32) -> ([u8; 32], [u8; 32]) {
-    let expand = |name: &str| {
-        hkdf(&label("pairing"), secret, &[&label(name), &[direction], &period.to_be_bytes()])
-    };
+    let expand = |name: &str| hkdf(&label("pairing"), secret, &[&label(name), &[direction], &period.to_be_bytes()]);
     (expand("pres sig"), expand("pres key"))
 }
 

@@ -121,6 +121,17 @@ impl Symmetric {
         sealed
     }
 
+    pub(crate) fn decrypt_and_hash(
+        &mut self,
+        sealed: &[u8],
+        open: impl FnOnce(&[u8; 32], u64, &[u8], &[u8]) -> Vec<u8>,
+    ) -> Vec<u8> {
+        let plain = open(&self.k, self.n, &self.h, sealed);
+        self.n += 1;
+        self.mix_hash(sealed);
+        plain
+    }
+
     /// The keys of both directions, that of the side which began first.
     pub(crate) fn split(&self) -> [[u8; 32]; 2] {
         let [first, second, _] = self.outputs(&[]);

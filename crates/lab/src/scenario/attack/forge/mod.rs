@@ -208,3 +208,15 @@ pub(crate) fn open_advert(tid: Tid, addresses: &[Address]) -> Result<Vec<u8>> {
 pub(crate) fn tombstone(state: u8) -> Result<Vec<u8>> {
     advert(1, state, Tid([0; 32]), 0, &[])
 }
+
+/// The addresses that stand in an open advert.
+pub(crate) fn addresses_in(plain: &[u8]) -> Result<Vec<Address>> {
+    let (mut addresses, mut at) = (Vec::new(), 39);
+    for _ in 0..*plain.get(38).context("a short advert")? {
+        let length: [u8; 2] = plain.get(at..at + 2).context("a short advert")?.try_into()?;
+        let end = at + 2 + usize::from(u16::from_be_bytes(length));
+        addresses.push(Address::from_bytes(plain.get(at + 2..end).context("a short advert")?)?);
+        at = end;
+    }
+    Ok(addresses)
+}

@@ -3,16 +3,16 @@
 //! It is what an attacker speaks through, and the naive device too. It lives on a thread of its own inside the host's
 //! namespace; its calls block, so that a scenario reads as the list of what happens.
 
-use std::collections::{BTreeMap, VecDeque};
+mod inbox;
+mod relay;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use handfast_net::{
-    Clock, Command, Config, NetEvent, Network, Role, StreamEnd, StreamProtocol, Timing, Transport as _,
-};
+use handfast_net::{Command, Config, NetEvent, Role, StreamEnd, StreamProtocol, Timing};
 use handfast_proto::addr::{Address, Transport};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
 use handfast_proto::records::RecordLimits;
@@ -21,6 +21,7 @@ use handfast_proto::wire::record::{Record, Topic};
 use tokio::sync::mpsc;
 
 use crate::topology::Host;
+use inbox::Inbox;
 
 /// A closure that gives a value for the events it wants and leaves the others.
 macro_rules! pick {
@@ -36,14 +37,13 @@ macro_rules! pick {
     };
 }
 
+use pick;
+
 /// The longest any single step takes, on a busy machine too; longer means that it does not come.
 const STEP: Duration = Duration::from_secs(20);
 
 /// Commands that wait for the driver.
 const COMMANDS: usize = 1024;
-
-/// Events kept until somebody asks for them; the oldest go first, since nobody has asked for them for so long.
-const EVENTS_MAX: usize = 100_000;
 
 /// A hand-driven peer. Dropping it ends its network.
 pub struct Peer {
@@ -77,20 +77,6 @@ pub struct Inbound {
     pub conn: ConnId,
     /// Who is at its other end.
     pub tid: Tid,
-}
-
-#[derive(Default)]
-struct Inbox {
-    state: Mutex<State>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct State {
-    events: VecDeque<NetEvent>,
-    conns: BTreeMap<ConnId, (Tid, Address)>,
-    dht_peers: usize,
-    ended: bool,
 }
 
 impl Reply {
@@ -158,7 +144,7 @@ impl Peer {
         let (on, of) = (host.clone(), Arc::clone(&inbox));
         let thread = std::thread::Builder::new().name("lab-peer".to_owned()).spawn(move || {
             // A peer that does not start is noticed by its first step, which says why nothing comes.
-            let _ = drive(&on, config, to_driver, &of);
+            let _ = inbox::drive(&on, config, to_driver, &of);
             of.lock().ended = true;
             of.changed.notify_all();
         })?;
@@ -172,7 +158,7 @@ impl Peer {
             _host: host.clone(),
         };
         while peer.addresses.len() < listen.len() {
-            let address = peer.take(STEP, match_listening).context("a peer does not listen")?;
+            let address = peer.inbox.take(STEP, match_listening).context("a peer does not listen")?;
             peer.addresses.push(address);
         }
         Ok(peer)
@@ -224,15 +210,16 @@ impl Peer {
     pub fn dial(&self, tid: Option<Tid>, addresses: &[Address]) -> Result<ConnId> {
         let id = self.job();
         self.command(Command::Dial { id, tid, addresses: addresses.to_vec() })?;
-        self.take(
-            STEP,
-            pick!(
-                NetEvent::Dialled { id: of, conn } if *of == id => Ok(*conn),
-                NetEvent::DialFailed { id: of, failure } if *of == id => Err(failure.clone()),
-            ),
-        )
-        .context("a dial had no end")?
-        .context("a dial failed")
+        self.inbox
+            .take(
+                STEP,
+                pick!(
+                    NetEvent::Dialled { id: of, conn } if *of == id => Ok(*conn),
+                    NetEvent::DialFailed { id: of, failure } if *of == id => Err(failure.clone()),
+                ),
+            )
+            .context("a dial had no end")?
+            .context("a dial failed")
     }
 
     /// Opens a stream.
@@ -242,15 +229,16 @@ impl Peer {
     pub fn open(&self, conn: ConnId, protocol: StreamProtocol) -> Result<StreamId> {
         let id = self.job();
         self.command(Command::OpenStream { id, conn, protocol })?;
-        self.take(
-            STEP,
-            pick!(
-                NetEvent::StreamOpened { id: of, stream } if *of == id => Ok(*stream),
-                NetEvent::StreamFailed { id: of, cause } if *of == id => Err(*cause),
-            ),
-        )
-        .context("a stream was not opened")?
-        .context("a stream was refused")
+        self.inbox
+            .take(
+                STEP,
+                pick!(
+                    NetEvent::StreamOpened { id: of, stream } if *of == id => Ok(*stream),
+                    NetEvent::StreamFailed { id: of, cause } if *of == id => Err(*cause),
+                ),
+            )
+            .context("a stream was not opened")?
+            .context("a stream was refused")
     }
 
     /// Opens a stream and writes frames on it at once.
@@ -295,7 +283,7 @@ impl Peer {
         let inbound =
             pick!(NetEvent::StreamInbound { stream, conn, protocol: of } if *of == protocol => (*stream, *conn));
         let (stream, conn) =
-            self.take(limit, inbound).with_context(|| format!("nobody opened a stream {}", protocol.name()))?;
+            self.inbox.take(limit, inbound).with_context(|| format!("nobody opened a stream {}", protocol.name()))?;
         let tid = self.tid_of(conn).context("a stream on an unknown connection")?;
         Ok(Inbound { stream, conn, tid })
     }
@@ -303,7 +291,7 @@ impl Peer {
     /// What comes next on a stream within `limit`.
     #[must_use]
     pub fn reply(&self, of: StreamId, limit: Duration) -> Reply {
-        let next = self.take(
+        let next = self.inbox.take(
             limit,
             pick!(
                 NetEvent::Frame { stream, frame } if *stream == of => Reply::Frame(frame.clone()),
@@ -321,60 +309,6 @@ impl Peer {
         self.reply(of, STEP).frame()
     }
 
-    /// Passes frames between a stream that somebody opened here and a new one on `to`, unchanged and both ways, until one
-    /// of them ends or `limit` is over; then closes the other. Gives what came from the first.
-    ///
-    /// # Errors
-    /// When the network has ended.
-    pub fn relay(&self, from: StreamId, to: ConnId, limit: Duration) -> Result<Vec<Frame>> {
-        self.relay_changed(from, to, limit, |_, frame| Ok(frame))
-    }
-
-    /// As [`Peer::relay`], with every frame going through `change`, which is told whether it comes from the first side.
-    ///
-    /// # Errors
-    /// When the network has ended or `change` fails.
-    pub fn relay_changed(
-        &self,
-        from: StreamId,
-        to: ConnId,
-        limit: Duration,
-        mut change: impl FnMut(bool, Frame) -> Result<Frame>,
-    ) -> Result<Vec<Frame>> {
-        let deadline = Instant::now() + limit;
-        let other = self.open(to, StreamProtocol::Pair)?;
-        let mut seen = Vec::new();
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let next = self.take(
-                left,
-                pick!(
-                    NetEvent::Frame { stream, frame } if *stream == from || *stream == other
-                        => (*stream == from, Some(frame.clone())),
-                    NetEvent::StreamClosed { stream, .. } if *stream == from || *stream == other
-                        => (*stream == from, None),
-                ),
-            );
-            match next {
-                Some((of_first, Some(frame))) => {
-                    if of_first {
-                        seen.push(frame.clone());
-                    }
-                    self.send(if of_first { other } else { from }, vec![change(of_first, frame)?])?;
-                }
-                Some((of_first, None)) => {
-                    self.close(if of_first { other } else { from })?;
-                    return Ok(seen);
-                }
-                None => {
-                    self.close(from)?;
-                    self.close(other)?;
-                    return Ok(seen);
-                }
-            }
-        }
-    }
-
     /// Puts a record into the DHT; gives how many nodes stored it.
     ///
     /// # Errors
@@ -382,7 +316,8 @@ impl Peer {
     pub fn put(&self, record: &Record) -> Result<usize> {
         let id = self.job();
         self.command(Command::Put { id, record: record.clone() })?;
-        self.take(STEP, pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on))
+        self.inbox
+            .take(STEP, pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on))
             .context("a put had no end")
     }
 
@@ -401,7 +336,7 @@ impl Peer {
             }
             for id in jobs {
                 let done = pick!(NetEvent::PutDone { id: of, stored_on } if *of == id => *stored_on);
-                stored.push(self.take(STEP, done).context("a put had no end")?);
+                stored.push(self.inbox.take(STEP, done).context("a put had no end")?);
             }
         }
         Ok(stored)
@@ -415,10 +350,11 @@ impl Peer {
         let id = self.job();
         self.command(Command::Get { id, topic })?;
         let answered = self
+            .inbox
             .take(STEP, pick!(NetEvent::GetDone { id: of, answered } if *of == id => *answered))
             .context("a look-up had no end")?;
         let next = pick!(NetEvent::Found { id: of, record } if *of == id => record.clone());
-        let found = std::iter::from_fn(|| self.take(Duration::ZERO, next));
+        let found = std::iter::from_fn(|| self.inbox.take(Duration::ZERO, next));
         Ok((found.collect(), answered))
     }
 
@@ -436,24 +372,6 @@ impl Peer {
         let commands = self.commands.as_ref().context("the peer has ended")?;
         commands.blocking_send(command).ok().context("the peer has ended")
     }
-
-    /// Takes the first event that `pick` wants, waiting for it at most `limit`.
-    fn take<T>(&self, limit: Duration, pick: impl Fn(&NetEvent) -> Option<T>) -> Option<T> {
-        let deadline = Instant::now() + limit;
-        let mut state = self.inbox.lock();
-        loop {
-            let found = state.events.iter().enumerate().find_map(|(at, event)| Some((at, pick(event)?)));
-            if let Some((at, value)) = found {
-                state.events.remove(at);
-                return Some(value);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || state.ended {
-                return None;
-            }
-            state = self.inbox.wait(state, left);
-        }
-    }
 }
 
 impl Drop for Peer {
@@ -466,71 +384,6 @@ impl Drop for Peer {
     }
 }
 
-impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, left: Duration) -> MutexGuard<'a, State> {
-        self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn add(&self, event: NetEvent) {
-        let mut state = self.lock();
-        if let NetEvent::Connected { conn, tid, address, .. } = &event {
-            state.conns.insert(*conn, (*tid, *address));
-        }
-        if let NetEvent::DhtPeers(peers) = &event {
-            state.dht_peers = *peers;
-        }
-        if !is_noise(&event) {
-            state.events.push_back(event);
-        }
-        if state.events.len() > EVENTS_MAX {
-            state.events.pop_front();
-        }
-        drop(state);
-        self.changed.notify_all();
-    }
-}
-
 fn match_listening(event: &NetEvent) -> Option<Address> {
     if let NetEvent::Listening { address } = event { Some(*address) } else { None }
-}
-
-/// What nobody ever waits for.
-const fn is_noise(event: &NetEvent) -> bool {
-    matches!(
-        event,
-        NetEvent::Stored { .. }
-            | NetEvent::DhtPeers(_)
-            | NetEvent::Interfaces(_)
-            | NetEvent::Observed { .. }
-            | NetEvent::Connected { .. }
-            | NetEvent::Disconnected { .. }
-            | NetEvent::ListenerGone { .. }
-    )
-}
-
-/// The peer's thread: inside the namespace, one runtime, until its owner is gone.
-fn drive(host: &Host, config: Config, mut commands: mpsc::Receiver<Command>, inbox: &Inbox) -> Result<()> {
-    host.namespace().move_here()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut network: Network = handfast_net::start(config, Clock::start())?;
-        loop {
-            tokio::select! {
-                command = commands.recv() => match command {
-                    Some(command) => network.send(command).await?,
-                    None => break,
-                },
-                event = network.next() => match event {
-                    Some(event) => inbox.add(event),
-                    None => break,
-                },
-            }
-        }
-        network.end().await;
-        Ok(())
-    })
 }
