@@ -350,7 +350,10 @@ impl Initiator {
             self.count_failed_proof(cx);
             return;
         };
+        let is_over = cx.now.time >= self.ends;
         let refusal = match &self.phase {
+            // The life has ended, perhaps while somebody past H2 is still being served: nobody new is let in.
+            Phase::Open | Phase::Serving(..) if is_over => Some(Refusal::Expired),
             Phase::Open => None,
             Phase::Over(over) => Some(over.refusal),
             Phase::Serving(attempt, step) if attempt.may_be_replaced_by(from.tid, step) => None,
@@ -505,7 +508,7 @@ impl Initiator {
         if !self.is_live() {
             return;
         }
-        self.failed_proofs += 1;
+        self.failed_proofs = self.failed_proofs.saturating_add(1);
         if self.failed_proofs >= limits::MAX_FAILED_PROOFS && self.may_burn() {
             self.close_attempt(cx);
             self.end(Outcome::Failed(Cause::TooManyAttempts), cx);
@@ -646,7 +649,8 @@ impl Attempt {
         let resume = self.lost.map(|lost| lost + limits::RESUME);
         match step {
             // A joiner whose H3 was lost with the connection may come back and repeat it.
-            Step::AwaitH3 { until, .. } => resume.or(Some(*until)),
+            // Coming back again and again must not keep the code alive.
+            Step::AwaitH3 { until, .. } => earlier(resume.or(Some(*until)), Some(self.started + limits::RESUME)),
             Step::Question { until, .. } | Step::AwaitH5 { until, .. } => earlier(Some(*until), resume),
             Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
         }

@@ -205,6 +205,27 @@ fn c7_three_failed_proofs_burn_the_code_also_when_they_come_in_parallel() {
 }
 
 #[test]
+fn failed_proofs_after_the_question_was_answered_do_not_tear_the_commit_apart() {
+    let mut bench = Bench::new(1);
+    let (session, code) = bench.code(600);
+    let mut guest = Guest::new(2, &code);
+    let (stream, sent, _) = guest.introduce(&mut bench);
+    bench.answer(&session, true);
+    let h4 = bench.take_sent(stream);
+    for n in 10..15 {
+        let mut other = Guest::new(n, &code);
+        let (_, [p1, h1]) = other.start(bench.tid);
+        let stream = bench.open(other.tid);
+        bench.hand(stream, p1);
+        bench.hand(stream, crate::bench::flipped(&h1, 70));
+    }
+    assert!(bench.causes().is_empty());
+    let Ok(handfast_proto::handshake::joiner::H4::Offer(offer)) = sent.handle(&h4[0]) else { panic!("an offer") };
+    bench.hand(stream, offer.stored().1);
+    assert_eq!((bench.paired, bench.state()), (1, "paired"));
+}
+
+#[test]
 fn two_failed_proofs_do_not_burn_and_a_wrong_h3_is_one() {
     let mut bench = Bench::new(1);
     let (session, code) = bench.code(600);

@@ -269,15 +269,7 @@ impl Desk {
 
 #[test]
 fn attack_41_a_stranger_is_refused_after_fifty_milliseconds_however_many_pairings_there_are() {
-    let many: Vec<Peer> = (0..limits::MAX_PAIRINGS)
-        .map(|n| {
-            let mut id = [0; 16];
-            id[..8].copy_from_slice(&(n as u64).to_be_bytes());
-            let secret = Secret::new([n as u8; 32]);
-            Peer { pairing_id: PairingId(id), secret, ..peer(PairState::Paired, Role::Initiator) }
-        })
-        .collect();
-    for peers in [Vec::new(), many] {
+    for peers in [Vec::new(), peers(limits::MAX_PAIRINGS)] {
         let mut desk = Desk::new(peers, Vec::new());
         let stream = desk.open(1, THEIRS);
         let answer = desk.hand(stream, &frame(FrameType::R1, 1));
@@ -502,11 +494,21 @@ fn a_ping_without_a_connection_waits_for_one_and_then_says_that_there_was_none()
     assert!(!desk.links.ping(ID, 1_000, Duration::from_secs(10), desk.clocks()), "bounded");
 }
 
-#[test]
-fn a_search_asks_the_dht_less_and_less_and_never_more_than_its_share() {
-    let mut desk = Desk::new(vec![peer(PairState::Paired, Role::Initiator)], Vec::new());
+/// Peers with nothing in common but their device.
+fn peers(n: usize) -> Vec<Peer> {
+    let peer = |n: usize| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&(n as u64).to_be_bytes());
+        let secret = Secret::new([n as u8; 32]);
+        Peer { pairing_id: PairingId(id), secret, ..peer(PairState::Paired, Role::Initiator) }
+    };
+    (0..n).map(peer).collect()
+}
+
+/// Look-ups by minute while nobody is there, for so long.
+fn look_ups(desk: &mut Desk, minutes: u64) -> BTreeMap<u64, usize> {
     let mut per_minute: BTreeMap<u64, usize> = BTreeMap::new();
-    for _ in 0..36_000 {
+    while desk.now < Duration::from_secs(60 * minutes) {
         desk.wait(Duration::from_millis(100));
         for (id, job) in std::mem::take(&mut desk.jobs) {
             let result = match job {
@@ -521,9 +523,59 @@ fn a_search_asks_the_dht_less_and_less_and_never_more_than_its_share() {
             desk.done(id, result);
         }
     }
-    assert!(per_minute.values().all(|n| *n <= limits::PRESENCE_QUERIES_PER_MINUTE as usize), "{per_minute:?}");
+    per_minute
+}
+
+#[test]
+fn a_search_asks_the_dht_less_and_less_and_all_of_them_never_more_than_their_share() {
+    let mut desk = Desk::new(peers(1), Vec::new());
+    let per_minute = look_ups(&mut desk, 60);
     let late: usize = per_minute.range(30..).map(|(_, n)| n).sum();
     assert!(late > 0 && late <= 6 * 9, "{late} look-ups in the second half hour");
+    let mut desk = Desk::new(peers(30), Vec::new());
+    let per_minute = look_ups(&mut desk, 10);
+    // A minute of the clock may hold parts of two minutes of the allowance.
+    let share = 2 * limits::PRESENCE_QUERIES_PER_MINUTE as usize;
+    assert!(per_minute.values().all(|n| *n <= share), "{per_minute:?}");
+    assert!(per_minute.values().sum::<usize>() <= 10 * limits::PRESENCE_QUERIES_PER_MINUTE as usize);
+}
+
+#[test]
+fn a_pending_pairing_that_a_hello_is_finishing_does_not_end_under_it() {
+    // Its 24 h are over in five seconds; the hello began a second before.
+    let since = UnixTime(1_800_000_000 - limits::PENDING.as_secs() + 5);
+    let mut desk = Desk::new(vec![Peer { since, ..peer(PairState::Pending, Role::Initiator) }], Vec::new());
+    desk.wait(Duration::from_secs(4));
+    let (sent, r1) = hello::open(&their_bond(), identity(2).public(), THEIRS, OURS, &mut rng(4));
+    let stream = desk.open(1, THEIRS);
+    let r2 = desk.hand(stream, &r1);
+    desk.wait(Duration::from_secs(4));
+    let Ok(R2::Proof(proof)) = sent.handle(&r2[0]) else { panic!("a proof") };
+    let (_, r3) = proof.send(&identity(2), PairState::Pending, UnixTime(1_800_000_000));
+    desk.hand(stream, &r3);
+    // The stream breaks while the disk is busy: what is written there counts, not what the clock says.
+    let now = desk.clocks();
+    desk.links.handle_stream_end(stream, now);
+    desk.wait(Duration::from_secs(1));
+    assert!(desk.events.is_empty(), "not gone");
+    let write = desk.find(|job| matches!(job, Job::Store(StoreChange::Paired(_)))).expect("a write");
+    desk.done(write, JobResult::Stored);
+    assert!(desk.events.iter().any(|e| matches!(e, Event::Completed { .. })));
+    desk.wait(Duration::from_secs(100));
+    assert!(!desk.events.iter().any(|e| matches!(e, Event::Gone { .. })));
+
+    // Without a hello it ends on the second; the joiner leaves a notice, told from when the disk has it.
+    let mut desk = Desk::new(vec![Peer { since, ..peer(PairState::Pending, Role::Joiner) }], Vec::new());
+    desk.wait(Duration::from_millis(4_999));
+    assert!(desk.events.is_empty());
+    desk.wait(Duration::from_millis(1));
+    assert_eq!(desk.events, [Event::Gone { pairing_id: ID, by_them: false }]);
+    let stream = desk.open(1, THEIRS);
+    assert!(desk.hand(stream, &r1).is_empty(), "not on the disk yet");
+    let write = desk.find(|job| matches!(job, Job::Store(StoreChange::Expired { tombstone: Some(_), .. })));
+    desk.done(write.expect("a write"), JobResult::Stored);
+    let stream = desk.open(1, THEIRS);
+    assert_eq!(desk.hand(stream, &r1)[0].body()[0], 1, "revoked");
 }
 
 #[test]

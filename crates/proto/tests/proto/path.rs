@@ -6,11 +6,13 @@ use std::time::Duration;
 use handfast_proto::cause::Cause;
 use handfast_proto::code::qr::QrText;
 use handfast_proto::code::{Code, CodeInput};
+use handfast_proto::id::Tid;
 use handfast_proto::link::PairState;
-use handfast_proto::secret::{Rng, Secret};
-use handfast_proto::session::{Consent, Event, FoundBy, JoinError};
+use handfast_proto::session::{Consent, Event, FoundBy, Job, JobResult, JoinError};
+use handfast_proto::wire::advert::AdvertState;
 use handfast_proto::wire::frames::FrameType;
 
+use crate::bench::{Bench, record, rng};
 use crate::sim::dht::{Manners, Node};
 use crate::sim::ledger::code_of;
 use crate::sim::world::{Person, World};
@@ -187,6 +189,23 @@ fn a_qr_text_of_a_device_that_restarted_is_the_wrong_device() {
 }
 
 #[test]
+fn a_record_of_another_transport_key_than_the_qr_text_pins_is_not_dialled() {
+    let mut bench = Bench::new(1);
+    let code = Code::generate(&mut rng(3));
+    let policy = handfast_proto::addr::LoopbackPolicy::Refuse;
+    let text = QrText::new(code.clone(), Tid([8; 32]), true, false, &[], policy).to_text();
+    let now = bench.clocks();
+    bench.table.join(text.parse().expect("a code"), Consent::Ask, now).expect("may be joined");
+    bench.drain();
+    let look_up = bench.jobs[0].0;
+    bench.job_done(look_up, JobResult::Found(record(&code, Tid([9; 32]), AdvertState::Open, 1)));
+    bench.job_done(look_up, JobResult::LookedUp { answered: 3 });
+    assert!(!bench.jobs.iter().any(|(_, job)| matches!(job, Job::Dial { .. })));
+    bench.wait(Duration::from_secs(30));
+    assert_eq!(bench.causes(), [Cause::WrongDevice]);
+}
+
+#[test]
 fn b1_b5_half_of_the_nodes_lost_others_mute_replaying_or_inventing_and_the_record_is_found() {
     for seed in 0..20 {
         let mut world = World::new(seed);
@@ -218,7 +237,7 @@ fn b4_a_wrong_code_finds_nobody_and_connects_to_nobody() {
     let mut world = World::of(2);
     world.generate(0, TTL, Consent::Ask);
     world.run_for(Duration::from_secs(1));
-    let wrong = Code::generate(&mut Rng::from_seed(Secret::new([9; 32])));
+    let wrong = Code::generate(&mut rng(9));
     world.join(1, &wrong, Consent::Ask);
     let (ending, took) = world.ending(1);
     assert_eq!(ending, Err(Cause::NotFound));

@@ -60,9 +60,10 @@ fn joiner_limit() -> Duration {
     search + agree + finish + SLACK
 }
 
-/// The longest an initiator's session may take: the life of the code, and one handshake that began within it.
+/// The longest an initiator's session may take: the life of the code, and one handshake that began within it, its
+/// connection lost before H3.
 fn initiator_limit(ttl: Duration) -> Duration {
-    ttl + limits::HANDSHAKE_STEP + limits::QUESTION + limits::PEER_ANSWER + SLACK
+    ttl + limits::RESUME + limits::QUESTION + limits::PEER_ANSWER + SLACK
 }
 
 impl Ledger {
