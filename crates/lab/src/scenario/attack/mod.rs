@@ -2,11 +2,11 @@
 //! each played over the network against the real program (acceptance line 6).
 //!
 //! The attacker has a host of its own and speaks through the program's own network driver ([`crate::peer`]), with
-//! messages of its own making ([`forge`]). Where an attack begins with something that an attacker cannot have, such as a
+//! messages of its own making (`forge`). Where an attack begins with something that an attacker cannot have, such as a
 //! joiner that was led astray by a record only a code holder can seal, the scenario grants it: what is shown is that the
 //! next line of defence holds too.
 //!
-//! [`naive`] plays attacks that are written once against the real program, where they must fail, and against the flow of
+//! `naive` plays attacks that are written once against the real program, where they must fail, and against the flow of
 //! [`crate::naive`], where they must succeed: so the harness can see.
 //!
 //! Frames with a wrong length and records that are none cannot be sent with the driver's own types. The tests of
