@@ -55,6 +55,15 @@ pub(crate) fn hmac(key: &Secret<32>, name: &str, parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
+/// `HMAC(key, bytes)[..16]` over a whole fixed layout that begins with a magic of its own, with a key that serves nothing
+/// else: what a beacon and a confirmation message carry (section 6).
+pub(crate) fn mac16(key: &Secret<32>, bytes: &[u8]) -> [u8; 16] {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.expose()).expect("HMAC takes keys of any length");
+    mac.update(bytes);
+    let whole: [u8; 32] = mac.finalize().into_bytes().into();
+    whole[..16].try_into().expect("16 of 32 bytes")
+}
+
 /// HKDF-SHA-256 (RFC 5869), extracted once and expanded under labels.
 pub(crate) struct Kdf(Hkdf<Sha256>);
 

@@ -12,6 +12,15 @@ pub struct CodeKeys {
     psk: Secret<32>,
     tag: Secret<32>,
     record: RecordKeys,
+    lan: LanKeys,
+}
+
+/// What a holder of a code proves itself with on a local network: it authenticates beacons and confirmation messages,
+/// and nothing else.
+#[derive(Clone)]
+pub struct LanKeys {
+    pub(crate) beacon: Secret<32>,
+    pub(crate) confirm: Secret<32>,
 }
 
 impl CodeKeys {
@@ -22,7 +31,13 @@ impl CodeKeys {
             psk: kdf.expand("psk", &[]),
             tag: kdf.expand("tag", &[]),
             record: RecordKeys::new(&kdf.expand("adv sig", &[]), kdf.expand("adv key", &[])),
+            lan: LanKeys { beacon: kdf.expand("lan", &[]), confirm: kdf.expand("confirm", &[]) },
         }
+    }
+
+    /// What proves the code on a local network.
+    pub fn lan(&self) -> &LanKeys {
+        &self.lan
     }
 
     /// Noise pre-shared key of modes 1 and 2.

@@ -1,6 +1,8 @@
 //! Byte layouts. Parsers are total and canonical: fixed sizes, padding checked to be zero, bytes left over refused.
 
 pub mod advert;
+pub mod beacon;
+pub mod confirm;
 pub mod frames;
 pub mod info;
 pub mod record;
@@ -62,6 +64,20 @@ impl<'a> Reader<'a> {
     pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
     }
+}
+
+/// An IP address in 16 bytes, IPv4 as `::ffff:a.b.c.d`.
+pub(crate) fn put_ip(out: &mut Vec<u8>, ip: std::net::IpAddr) {
+    let v6 = match ip {
+        std::net::IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        std::net::IpAddr::V6(v6) => v6,
+    };
+    out.extend_from_slice(&v6.octets());
+}
+
+/// The inverse of [`put_ip`].
+pub(crate) fn read_ip(reader: &mut Reader<'_>) -> Result<std::net::IpAddr, Malformed> {
+    Ok(std::net::IpAddr::from(reader.array::<16>()?).to_canonical())
 }
 
 /// Appends `lp(x)`; `x` is one of our own bounded fields.
