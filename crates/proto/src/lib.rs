@@ -54,6 +54,7 @@ mod crypto;
 pub mod handshake;
 pub mod id;
 pub mod keys;
+pub mod lan;
 pub mod limits;
 pub mod link;
 pub mod records;

@@ -1,0 +1,3 @@
+//! The local network: beacons, calls that confirm an address, and what they prove.
+
+pub mod io;
