@@ -354,7 +354,8 @@ impl Path {
     }
 }
 
-fn on_link(interface: &InterfaceAddress, peer: IpAddr) -> bool {
+/// Whether `peer` is in the network of an address of ours.
+pub fn on_link(interface: &InterfaceAddress, peer: IpAddr) -> bool {
     fn same(a: &[u8], b: &[u8], bits: u8) -> bool {
         (0..usize::from(bits)).all(|i| {
             let mask = 0x80 >> (i % 8);

@@ -37,6 +37,8 @@ impl Source {
 pub enum Evidence {
     /// The system or a peer names it.
     Listed,
+    /// We called ourselves there, which proves little: the call need not have left the machine.
+    SelfCheck,
     /// Somebody else came in on it.
     PeerConfirmed,
 }
@@ -46,6 +48,7 @@ impl Evidence {
     pub fn name(self) -> &'static str {
         match self {
             Evidence::Listed => "listed",
+            Evidence::SelfCheck => "self_check",
             Evidence::PeerConfirmed => "peer_confirmed",
         }
     }

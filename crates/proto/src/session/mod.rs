@@ -385,7 +385,7 @@ enum Outcome {
 }
 
 /// The earlier of two optional moments.
-fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
+pub(crate) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, None) | (None, one) => one,
