@@ -57,6 +57,7 @@ pub mod keys;
 pub mod limits;
 pub mod link;
 pub mod records;
+pub mod sas;
 pub mod secret;
 pub mod session;
 pub mod time;
