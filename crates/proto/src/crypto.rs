@@ -83,6 +83,13 @@ impl Kdf {
         self.0.expand(&info, &mut out).expect("32 bytes are within HKDF's limit of 255 blocks");
         Secret::new(out)
     }
+
+    /// `Expand(PRK, context, N)`, for the one use whose label is the salt of the extraction (section 7.3).
+    pub(crate) fn expand_unlabelled<const N: usize>(&self, context: &[&[u8]]) -> [u8; N] {
+        let mut out = [0; N];
+        self.0.expand(&context.concat(), &mut out).expect("a few bytes are within HKDF's limit of 255 blocks");
+        out
+    }
 }
 
 /// An Ed25519 key pair that signs labelled messages.

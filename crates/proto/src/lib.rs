@@ -58,6 +58,7 @@ pub mod lan;
 pub mod limits;
 pub mod link;
 pub mod records;
+pub mod sas;
 pub mod secret;
 pub mod session;
 pub mod time;

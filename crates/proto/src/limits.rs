@@ -20,12 +20,18 @@ pub const MAX_FAILED_PROOFS: u8 = 3;
 /// Streams behind a valid tag that wait for H1, for one code; the protocol allows 32 handshakes a code.
 pub const MAX_HALF_OPEN: usize = 32;
 
-/// From P1 to H1, and from H2 to H3: both are sent at once by a program that means it.
+/// From P1 to H1, and from H2 to S3 or H3: both are sent at once by a program that means it.
 pub const HANDSHAKE_STEP: Duration = Duration::from_secs(10);
-/// A person's time to answer a question; silence is No.
+/// A person's time to answer a question or a comparison; silence is No.
 pub const QUESTION: Duration = Duration::from_secs(120);
-/// From H3 to H4 and from H4 to H5: the other person's question and the way of the answer.
+/// From S3 to H3, from H3 to H4 and from H4 to H5: the other person's question and the way of the answer.
 pub const PEER_ANSWER: Duration = Duration::from_secs(130);
+/// Aborted comparisons of one peer within [`STRIKE_WINDOW`] after which it is refused for [`STRIKE_REFUSAL`].
+pub const MAX_STRIKES: usize = 3;
+/// See [`MAX_STRIKES`].
+pub const STRIKE_WINDOW: Duration = Duration::from_secs(600);
+/// See [`MAX_STRIKES`].
+pub const STRIKE_REFUSAL: Duration = Duration::from_secs(600);
 /// From H5 to H6: one durable write on the other side.
 pub const CONFIRMATION: Duration = Duration::from_secs(15);
 /// A handshake whose connection was lost can be resumed this long.

@@ -4,11 +4,12 @@
 use crate::crypto;
 use crate::handshake::noise::{Noise, Sealed};
 use crate::handshake::{
-    Agreement, Denial, HandshakeError, Mode, Refusal, SigI, SigJ, VERSION, channel_binding, commitment, pad_identity,
-    pair_secret, prologue, read_info, resume_token,
+    Agreement, COMPARE, Denial, GO_ON, HandshakeError, Mode, Proposal, Refusal, SigI, SigJ, VERSION, channel_binding,
+    commitment, nearby_psk, pad_identity, pair_secret, prologue, read_info, resume_token,
 };
 use crate::id::{DeviceKey, Identity, PairingId, Tid};
 use crate::keys::CodeKeys;
+use crate::sas::Sas;
 use crate::secret::{Rng, Secret, ct_eq};
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::info::DeviceInfo;
@@ -17,9 +18,16 @@ use crate::wire::{Malformed, Reader, put_lp};
 /// First bytes of P1.
 pub(super) const P1_MAGIC: [u8; 4] = *b"HFPR";
 
+/// A P1 that names a device without a code is sent; P2 is due.
+pub struct SentP1 {
+    hello: Hello,
+}
+
 /// P1 and H1 are sent; H2 is due.
 pub struct SentH1 {
     noise: Noise,
+    proposal: Proposal,
+    cb: [u8; 32],
     challenge_j: [u8; 32],
     r_j: [u8; 32],
 }
@@ -27,13 +35,21 @@ pub struct SentH1 {
 /// What H2 said.
 pub enum H2 {
     /// The initiator proved the code and goes on.
-    GoOn(Box<ProvedCode>),
+    GoOn(Box<Proved>),
+    /// The same with a comparison first, which we asked for, or it does: send S3 and show what is to be compared.
+    Compare(Box<Comparing>, Frame),
     /// The initiator proved the code and will not go on.
     Refused(Refusal),
 }
 
-/// Both sides proved the code; H3 may be sent.
-pub struct ProvedCode {
+/// Both people have something to compare; H3 waits for what ours says.
+pub struct Comparing {
+    sas: Sas,
+    next: Proved,
+}
+
+/// The initiator proved the code, or our person confirmed the comparison, or both: H3 may be sent.
+pub struct Proved {
     sealed: Sealed,
     challenge_j: [u8; 32],
     challenge_i: [u8; 32],
@@ -71,19 +87,71 @@ pub struct SentH5 {
     h5_hash: [u8; 32],
 }
 
-/// Starts a handshake on a connection between `own` and `initiator`: the two frames of the first write.
-pub fn start(keys: &CodeKeys, mode: Mode, own: Tid, initiator: Tid, rng: &mut Rng) -> (SentH1, [Frame; 2]) {
+/// What P1 is made of and what it leaves to be proven.
+struct Hello {
+    proposal: Proposal,
+    cb: [u8; 32],
+    r_j: [u8; 32],
+    p1: Vec<u8>,
+}
+
+/// Starts a handshake with a code on a connection between `own` and `initiator`: the two frames of the first write.
+/// With `verify` no identity is shown before both people have compared.
+pub fn start(
+    keys: &CodeKeys,
+    mode: Mode,
+    verify: bool,
+    own: Tid,
+    initiator: Tid,
+    rng: &mut Rng,
+) -> (SentH1, [Frame; 2]) {
     let cb = channel_binding(own, initiator);
-    let (rnd_j, r_j, challenge_j) = (rng.bytes(), rng.bytes(), rng.bytes());
-    let mut p1 = P1_MAGIC.to_vec();
-    p1.extend_from_slice(&[1, VERSION, 0, 0, 0, 0, 0, 0, 0, mode.byte()]);
-    p1.extend_from_slice(&keys.p1_tag(&cb, &rnd_j));
-    p1.extend_from_slice(&rnd_j);
-    p1.extend_from_slice(&commitment(&r_j, &rnd_j));
-    let mut noise = Noise::joiner(keys.psk(), &prologue(mode, &cb, &p1), rng);
-    let h1 = noise.write(&challenge_j);
-    let frames = [Frame::new(FrameType::P1, p1), Frame::new(FrameType::H1, h1)];
-    (SentH1 { noise, challenge_j, r_j }, frames)
+    let hello = Hello::new(Proposal::Code { mode, verify }, cb, |rnd_j| keys.p1_tag(&cb, rnd_j), rng);
+    let p1 = Frame::new(FrameType::P1, hello.p1.clone());
+    let (sent, h1) = hello.h1(keys.psk(), &[], rng);
+    (sent, [p1, h1])
+}
+
+/// Starts a handshake without a code (mode 3) with the device that announces itself as `nid`: P1, which waits for P2.
+pub fn start_nearby(nid: [u8; 16], own: Tid, initiator: Tid, rng: &mut Rng) -> (SentP1, Frame) {
+    let hello = Hello::new(Proposal::Nearby, channel_binding(own, initiator), |_| nid, rng);
+    let p1 = Frame::new(FrameType::P1, hello.p1.clone());
+    (SentP1 { hello }, p1)
+}
+
+impl Hello {
+    fn new(proposal: Proposal, cb: [u8; 32], tag: impl FnOnce(&[u8; 32]) -> [u8; 16], rng: &mut Rng) -> Hello {
+        let (rnd_j, r_j) = (rng.bytes(), rng.bytes());
+        let mut p1 = P1_MAGIC.to_vec();
+        p1.extend_from_slice(&[1, VERSION, 0, 0, 0, 0, 0, 0, 0, proposal.byte()]);
+        p1.extend_from_slice(&tag(&rnd_j));
+        p1.extend_from_slice(&rnd_j);
+        p1.extend_from_slice(&commitment(&r_j, &rnd_j));
+        Hello { proposal, cb, r_j, p1 }
+    }
+
+    fn h1(self, psk: &Secret<32>, p2: &[u8], rng: &mut Rng) -> (SentH1, Frame) {
+        let Hello { proposal, cb, r_j, p1 } = self;
+        let challenge_j = rng.bytes();
+        let mut noise = Noise::joiner(psk, &prologue(proposal, &cb, &p1, p2), rng);
+        let h1 = Frame::new(FrameType::H1, noise.write(&challenge_j));
+        (SentH1 { noise, proposal, cb, challenge_j, r_j }, h1)
+    }
+}
+
+impl SentP1 {
+    /// Takes P2: H1.
+    pub fn handle(self, frame: &Frame, rng: &mut Rng) -> Result<(SentH1, Frame), HandshakeError> {
+        expect(frame, FrameType::P2)?;
+        let mut reader = Reader::new(frame.body());
+        let (version, mode) = (reader.u8()?, reader.u8()?);
+        // The rest is the initiator's nonce, which only makes the psk and the prologue fresh.
+        if version != VERSION || mode != self.hello.proposal.byte() {
+            return Err(HandshakeError::Malformed(Malformed));
+        }
+        let psk = nearby_psk(&self.hello.p1, frame.body());
+        Ok(self.hello.h1(&psk, frame.body(), rng))
+    }
 }
 
 impl SentH1 {
@@ -95,15 +163,53 @@ impl SentH1 {
         let status = reader.u8()?;
         let challenge_i = reader.array()?;
         reader.end()?;
-        if status == 0 {
-            let Self { noise, challenge_j, r_j } = self;
-            return Ok(H2::GoOn(Box::new(ProvedCode { sealed: noise.finish(), challenge_j, challenge_i, r_j })));
+        match status {
+            // Who would leave out a comparison that was asked for gets no further.
+            GO_ON if !self.proposal.compares() => Ok(H2::GoOn(Box::new(self.proved(challenge_i)))),
+            COMPARE => {
+                let (cb, r_j) = (self.cb, self.r_j);
+                let mut next = self.proved(challenge_i);
+                let s3 = Frame::new(FrameType::S3, next.sealed.write(&r_j));
+                let sas = Sas::derive(next.sealed.h(), &challenge_i, &r_j, &cb);
+                Ok(H2::Compare(Box::new(Comparing { sas, next }), s3))
+            }
+            _ => Refusal::from_byte(status).map(H2::Refused).ok_or(HandshakeError::Malformed(Malformed)),
         }
-        Refusal::from_byte(status).map(H2::Refused).ok_or(HandshakeError::Malformed(Malformed))
+    }
+
+    fn proved(self, challenge_i: [u8; 32]) -> Proved {
+        let Self { noise, challenge_j, r_j, .. } = self;
+        Proved { sealed: noise.finish(), challenge_j, challenge_i, r_j }
     }
 }
 
-impl ProvedCode {
+#[cfg(test)]
+impl SentH1 {
+    /// One that will open its commitment with something else.
+    pub(super) fn with_other_opening(mut self) -> SentH1 {
+        self.r_j[0] ^= 1;
+        self
+    }
+}
+
+impl Comparing {
+    /// What our screen shows.
+    pub fn sas(&self) -> &Sas {
+        &self.sas
+    }
+
+    /// What names this handshake on a new connection.
+    pub fn resume_frame(&self) -> Frame {
+        Frame::new(FrameType::Resume, resume_token(self.next.sealed.h()).to_vec())
+    }
+
+    /// Our person says that both screens show the same.
+    pub fn matched(self) -> Proved {
+        self.next
+    }
+}
+
+impl Proved {
     /// Shows our identity: H3.
     pub fn send(mut self, identity: &Identity, info: &DeviceInfo, rng: &mut Rng) -> (SentH3, Frame) {
         let s_j: Secret<32> = rng.secret();

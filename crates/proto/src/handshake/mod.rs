@@ -29,23 +29,56 @@ pub enum Mode {
     Words,
 }
 
-impl Mode {
+/// What P1 proposes, as its mode byte says it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proposal {
+    /// A code, and on top of it a comparison if the joiner asks for one.
+    Code { mode: Mode, verify: bool },
+    /// No code: the comparison is all there is.
+    Nearby,
+}
+
+/// The bit of the mode byte by which a joiner asks for a comparison.
+const VERIFY_BIT: u8 = 0x80;
+
+impl Proposal {
     fn byte(self) -> u8 {
         match self {
-            Mode::Qr => 1,
-            Mode::Words => 2,
+            Proposal::Code { mode, verify } => {
+                let mode = match mode {
+                    Mode::Qr => 1,
+                    Mode::Words => 2,
+                };
+                if verify { mode | VERIFY_BIT } else { mode }
+            }
+            Proposal::Nearby => 3,
         }
     }
 
-    /// Unknown modes, comparison requests included (they come with the local network), are refused.
-    fn from_byte(byte: u8) -> Result<Mode, Malformed> {
-        match byte {
-            1 => Ok(Mode::Qr),
-            2 => Ok(Mode::Words),
+    /// Unknown modes are refused. Mode 3 always compares, so it has no bit to ask for that.
+    fn from_byte(byte: u8) -> Result<Proposal, Malformed> {
+        let verify = byte & VERIFY_BIT != 0;
+        match byte & !VERIFY_BIT {
+            1 => Ok(Proposal::Code { mode: Mode::Qr, verify }),
+            2 => Ok(Proposal::Code { mode: Mode::Words, verify }),
+            3 if !verify => Ok(Proposal::Nearby),
             _ => Err(Malformed),
         }
     }
+
+    /// Whether both people must compare, whatever the initiator thinks.
+    fn compares(self) -> bool {
+        match self {
+            Proposal::Code { verify, .. } => verify,
+            Proposal::Nearby => true,
+        }
+    }
 }
+
+/// Status of H2: go on.
+const GO_ON: u8 = 0;
+/// Status of H2: go on with a comparison.
+const COMPARE: u8 = 1;
 
 /// Why the initiator does not go on with somebody who proved the code (status of H2, section 7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,14 +170,20 @@ pub(crate) fn channel_binding(joiner: Tid, initiator: Tid) -> [u8; 32] {
     crypto::hash("cb", &[&[CB_TIDS], &joiner.0, &initiator.0])
 }
 
-fn prologue(mode: Mode, cb: &[u8; 32], p1: &[u8]) -> Vec<u8> {
+/// What both sides must agree on before the first Noise message. `p2` is empty in modes that have none.
+fn prologue(proposal: Proposal, cb: &[u8; 32], p1: &[u8], p2: &[u8]) -> Vec<u8> {
     let mut out = crypto::label("prologue");
     out.push(VERSION);
-    out.push(mode.byte());
+    out.push(proposal.byte());
     put_lp(&mut out, cb);
     put_lp(&mut out, p1);
-    put_lp(&mut out, &[]);
+    put_lp(&mut out, p2);
     out
+}
+
+/// `H(L("sas psk") ‖ P1 ‖ P2)`: the psk of mode 3. It is public and authenticates nothing; the comparison does.
+fn nearby_psk(p1: &[u8], p2: &[u8]) -> Secret<32> {
+    Secret::new(crypto::hash("sas psk", &[p1, p2]))
 }
 
 /// `C_J = H(L("commit") ‖ r_J ‖ rnd_J)`.

@@ -1,6 +1,6 @@
 //! One honest run, and everything a man in the middle can do to a single byte of it.
 
-use super::initiator::{self, P1};
+use super::initiator::{self, Next, P1};
 use super::joiner::{self, H2, H4};
 use super::*;
 use crate::code::Code;
@@ -52,12 +52,15 @@ fn run_with(
     let mut result = Run::default();
     let steps = || -> Result<(), HandshakeError> {
         let (mut rj, mut ri) = (rng(21), rng(22));
-        let (sent_h1, [p1, h1]) = joiner::start(joiner_keys, Mode::Words, TID_J, TID_I, &mut rj);
+        let (sent_h1, [p1, h1]) = joiner::start(joiner_keys, Mode::Words, false, TID_J, TID_I, &mut rj);
         let p1 = P1::parse(&tamper(p1), TID_J, TID_I)?;
         if !p1.is_for(initiator_keys) {
             return Err(HandshakeError::Proof);
         }
-        let (sent_h2, h2) = p1.handle(initiator_keys, &tamper(h1), &mut ri)?.go_on(&mut ri);
+        let (Next::Identity(sent_h2), h2) = p1.handle(initiator_keys, &tamper(h1), &mut ri)?.go_on(false, &mut ri)
+        else {
+            return Err(HandshakeError::Proof);
+        };
         let H2::GoOn(proved) = sent_h1.handle(&tamper(h2))? else {
             return Err(HandshakeError::Proof);
         };
@@ -138,7 +141,7 @@ fn attack_9_a_device_does_not_pair_with_itself() {
 #[test]
 fn attack_3_and_5_a_first_message_is_worthless_on_another_connection() {
     let keys = keys(5);
-    let (_, [p1, _]) = joiner::start(&keys, Mode::Words, TID_J, TID_I, &mut rng(1));
+    let (_, [p1, _]) = joiner::start(&keys, Mode::Words, false, TID_J, TID_I, &mut rng(1));
     let relayed = P1::parse(&p1, Tid([3; 32]), TID_I).expect("layout");
     assert!(!relayed.is_for(&keys));
     let to_another = P1::parse(&p1, TID_J, Tid([3; 32])).expect("layout");
@@ -164,7 +167,7 @@ fn attack_8_a_low_order_key_is_refused_in_both_directions() {
 #[test]
 fn attack_36_a_version_list_without_ours_or_another_mode_is_refused() {
     let keys = keys(5);
-    let (_, [p1, h1]) = joiner::start(&keys, Mode::Words, TID_J, TID_I, &mut rng(1));
+    let (_, [p1, h1]) = joiner::start(&keys, Mode::Words, false, TID_J, TID_I, &mut rng(1));
     let change = |at: usize, value: u8| {
         let mut body = p1.body().to_vec();
         body[at] = value;
@@ -172,22 +175,181 @@ fn attack_36_a_version_list_without_ours_or_another_mode_is_refused() {
     };
     assert!(P1::parse(&change(5, 2), TID_J, TID_I).is_err(), "version 2 only");
     assert!(P1::parse(&change(4, 9), TID_J, TID_I).is_err(), "nine versions");
-    assert!(P1::parse(&change(13, 3), TID_J, TID_I).is_err(), "unknown mode");
-    // Words turned into QR on the way: the tag still fits, the prologue does not.
-    let rewritten = P1::parse(&change(13, 1), TID_J, TID_I).expect("layout");
-    assert!(rewritten.handle(&keys, &h1, &mut rng(2)).is_err());
+    for mode in [0, 4, 5, 0x7f, 0x80, 0x83, 0x84, 0xff] {
+        assert!(P1::parse(&change(13, mode), TID_J, TID_I).is_err(), "unknown mode {mode}");
+    }
+    let without_a_code = P1::parse(&change(13, 3), TID_J, TID_I).expect("layout");
+    assert!(!without_a_code.is_for(&keys));
+    // Words turned into QR on the way, or a comparison asked for in the joiner's name: the tag fits, the prologue does not.
+    for mode in [1, 0x81, 0x82] {
+        let rewritten = P1::parse(&change(13, mode), TID_J, TID_I).expect("layout");
+        assert!(rewritten.is_for(&keys));
+        assert!(rewritten.handle(&keys, &h1, &mut rng(2)).is_err(), "{mode}");
+    }
 }
 
 #[test]
 fn a_refusal_reaches_only_who_proved_the_code() {
     let keys = keys(5);
     for refusal in [Refusal::Expired, Refusal::Used, Refusal::Cancelled, Refusal::Busy, Refusal::Burned] {
-        let (sent_h1, [p1, h1]) = joiner::start(&keys, Mode::Words, TID_J, TID_I, &mut rng(1));
+        let (sent_h1, [p1, h1]) = joiner::start(&keys, Mode::Words, false, TID_J, TID_I, &mut rng(1));
         let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
         let h2 = p1.handle(&keys, &h1, &mut rng(2)).expect("proof").refuse(refusal, &mut rng(3));
         match sent_h1.handle(&h2).expect("proof") {
             H2::Refused(said) => assert_eq!(said, refusal),
-            H2::GoOn(_) => panic!("refused"),
+            H2::GoOn(_) | H2::Compare(..) => panic!("refused"),
         }
     }
+}
+
+// The comparison.
+
+/// A handshake up to the comparison, each side with what it would show. `tamper` may change any frame on its way.
+fn up_to_comparison(
+    asks: (bool, bool),
+    tamper: &mut dyn FnMut(Frame) -> Frame,
+) -> Result<(Box<joiner::Comparing>, initiator::Comparing), HandshakeError> {
+    let (keys, mut rj, mut ri) = (keys(5), rng(21), rng(22));
+    let (sent_h1, [p1, h1]) = joiner::start(&keys, Mode::Words, asks.0, TID_J, TID_I, &mut rj);
+    let p1 = P1::parse(&tamper(p1), TID_J, TID_I)?;
+    if !p1.is_for(&keys) {
+        return Err(HandshakeError::Proof);
+    }
+    compare(sent_h1, p1.handle(&keys, &tamper(h1), &mut ri)?, asks.1, &mut ri, tamper)
+}
+
+/// The same without a code.
+fn up_to_nearby_comparison(
+    tamper: &mut dyn FnMut(Frame) -> Frame,
+) -> Result<(Box<joiner::Comparing>, initiator::Comparing), HandshakeError> {
+    let (mut rj, mut ri) = (rng(21), rng(22));
+    let (sent_p1, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rj);
+    let p1 = P1::parse(&tamper(p1), TID_J, TID_I)?;
+    if p1.nid() != Some([9; 16]) {
+        return Err(HandshakeError::Proof);
+    }
+    let (sent_p2, p2) = p1.answer(&mut ri).ok_or(HandshakeError::Proof)?;
+    let (sent_h1, h1) = sent_p1.handle(&tamper(p2), &mut rj)?;
+    compare(sent_h1, sent_p2.handle(&tamper(h1), &mut ri)?, false, &mut ri, tamper)
+}
+
+fn compare(
+    sent_h1: joiner::SentH1,
+    received: initiator::ReceivedH1,
+    verify: bool,
+    ri: &mut Rng,
+    tamper: &mut dyn FnMut(Frame) -> Frame,
+) -> Result<(Box<joiner::Comparing>, initiator::Comparing), HandshakeError> {
+    let (Next::Comparison(asked), h2) = received.go_on(verify, ri) else { panic!("somebody asked for a comparison") };
+    let H2::Compare(of_joiner, s3) = sent_h1.handle(&tamper(h2))? else {
+        return Err(HandshakeError::Proof);
+    };
+    Ok((of_joiner, asked.handle(&tamper(s3))?))
+}
+
+#[test]
+fn a_comparison_that_either_side_asks_for_shows_the_same_on_both_and_the_handshake_goes_on() {
+    for asks in [Some((true, false)), Some((false, true)), Some((true, true)), None] {
+        let compared = match asks {
+            Some(asks) => up_to_comparison(asks, &mut |f| f),
+            None => up_to_nearby_comparison(&mut |f| f),
+        };
+        let (of_joiner, of_initiator) = compared.expect("nobody interferes");
+        assert!(of_joiner.sas() == of_initiator.sas(), "{asks:?}");
+        let resume = of_joiner.resume_frame();
+        assert_eq!(resume.body(), of_initiator.resume_token(), "{asks:?}");
+        let (sent_h3, h3) = of_joiner.matched().send(&identity(11), &info("jane"), &mut rng(3));
+        let received = of_initiator.matched().handle(&h3, identity(12).public()).expect("an identity");
+        let (_, h4, agreement) = received.allow(&identity(12), &info("ian"), &mut rng(4));
+        let Ok(H4::Offer(offer)) = sent_h3.handle(&h4) else { panic!("an offer") };
+        assert!(offer.agreement().pair_secret == agreement.pair_secret);
+    }
+}
+
+#[test]
+fn attack_6_31_a_flipped_bit_before_a_comparison_ends_the_run_or_shows_on_the_screens() {
+    type Run =
+        fn(&mut dyn FnMut(Frame) -> Frame) -> Result<(Box<joiner::Comparing>, initiator::Comparing), HandshakeError>;
+    let with_code: Run = |tamper| up_to_comparison((true, false), tamper);
+    for (run, frames) in [(with_code, 4), (up_to_nearby_comparison as Run, 5)] {
+        let mut seen = Vec::new();
+        run(&mut |f| {
+            seen.push((f.kind(), f.body().len()));
+            f
+        })
+        .unwrap_or_else(|_| panic!("nobody interferes"));
+        assert_eq!(seen.len(), frames);
+        for (kind, len) in seen {
+            for position in 0..len {
+                let flipped = run(&mut |f| {
+                    if f.kind() != kind {
+                        return f;
+                    }
+                    let mut body = f.body().to_vec();
+                    body[position] ^= 0x40;
+                    Frame::new(kind, body)
+                });
+                assert!(flipped.is_err(), "{kind:?} byte {position}");
+            }
+        }
+    }
+}
+
+#[test]
+fn attack_31_a_commitment_opened_with_anything_else_shows_nothing() {
+    // The frame is right in every respect but what is in it: only the commitment can tell.
+    let (keys, mut rj, mut ri) = (keys(5), rng(21), rng(22));
+    let (sent_h1, [p1, h1]) = joiner::start(&keys, Mode::Words, true, TID_J, TID_I, &mut rj);
+    let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
+    let received = p1.handle(&keys, &h1, &mut ri).expect("a proof");
+    let (Next::Comparison(asked), h2) = received.go_on(false, &mut ri) else { panic!("a comparison") };
+    let lying = sent_h1.with_other_opening();
+    let Ok(H2::Compare(_, s3)) = lying.handle(&h2) else { panic!("a comparison") };
+    assert!(matches!(asked.handle(&s3), Err(HandshakeError::Proof)));
+}
+
+#[test]
+fn an_initiator_that_leaves_out_the_comparison_we_asked_for_is_refused_and_one_that_adds_it_is_not() {
+    let keys = keys(5);
+    // Status 0 under the right keys: made by a joiner that asked for nothing, read by one that did.
+    for (asked, status_is_compare) in [(true, false), (false, true)] {
+        let (sent_h1, [p1, h1]) = joiner::start(&keys, Mode::Words, asked, TID_J, TID_I, &mut rng(1));
+        let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
+        let received = p1.handle(&keys, &h1, &mut rng(2)).expect("a proof");
+        let h2 = received.with_status(u8::from(status_is_compare), &mut rng(3));
+        let read = sent_h1.handle(&h2);
+        if status_is_compare {
+            assert!(matches!(read, Ok(H2::Compare(..))));
+        } else {
+            assert!(matches!(read, Err(HandshakeError::Malformed(_))));
+        }
+    }
+    let (sent_p1, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rng(1));
+    let (sent_p2, p2) = P1::parse(&p1, TID_J, TID_I).expect("layout").answer(&mut rng(2)).expect("no code");
+    let (sent_h1, h1) = sent_p1.handle(&p2, &mut rng(1)).expect("a P2");
+    let h2 = sent_p2.handle(&h1, &mut rng(2)).expect("an H1").with_status(0, &mut rng(3));
+    assert!(sent_h1.handle(&h2).is_err(), "mode 3 without a comparison proves nothing at all");
+}
+
+#[test]
+fn attack_36_a_p2_of_another_version_or_mode_is_refused() {
+    for at in [0, 1] {
+        let (sent_p1, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rng(1));
+        let (_, p2) = P1::parse(&p1, TID_J, TID_I).expect("layout").answer(&mut rng(2)).expect("no code");
+        let mut body = p2.body().to_vec();
+        body[at] = 2;
+        assert!(sent_p1.handle(&Frame::new(FrameType::P2, body), &mut rng(1)).is_err());
+    }
+}
+
+#[test]
+fn a_code_cannot_be_proven_by_a_p1_without_one_nor_is_p2_an_answer_to_a_code() {
+    let keys = keys(5);
+    let (_, [p1, h1]) = joiner::start(&keys, Mode::Words, false, TID_J, TID_I, &mut rng(1));
+    let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
+    assert_eq!(p1.nid(), None);
+    assert!(p1.answer(&mut rng(2)).is_none());
+    let (_, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rng(1));
+    let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
+    assert!(p1.handle(&keys, &h1, &mut rng(2)).is_err());
 }

@@ -2,20 +2,22 @@
 //!
 //! Its life has three phases: open (waiting for somebody who proves the code), serving (one joiner is past H1), over
 //! (only told to who still proves the code). What the joiner being served has reached is a [`Step`].
+//!
+//! With a comparison, the joiner may be faster than our person: its H3 is then held, unread, until ours has confirmed.
 
 use std::time::Duration;
 
 use crate::addr::{Address, Path, for_advert};
 use crate::cause::Cause;
-use crate::handshake::initiator::{H5, P1, ReceivedH3, ReceivedH5, SentH2, SentH4};
+use crate::handshake::initiator::{AskedToCompare, Comparing, H5, Next, P1, ReceivedH3, ReceivedH5, SentH2, SentH4};
 use crate::handshake::{Agreement, Denial, Refusal};
 use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
 use crate::session::{
-    Answer, Consent, Context, Event, Inbound, Job, JobResult, Outcome, PeerCard, PendingPairing, Role, SessionStatus,
-    StoreChange, StreamEnd, earlier,
+    Answer, Asking, Consent, Context, Event, Inbound, Job, JobResult, Options, Outcome, PeerCard, PendingPairing, Role,
+    SessionStatus, StoreChange, StreamEnd, earlier,
 };
 use crate::time::{Time, UnixTime};
 use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES};
@@ -25,7 +27,7 @@ use crate::wire::frames::{Frame, FrameType};
 pub(super) struct Initiator {
     id: SessionId,
     keys: CodeKeys,
-    consent: Consent,
+    options: Options,
     ends: Time,
     not_after: UnixTime,
     failed_proofs: u8,
@@ -70,7 +72,13 @@ struct Attempt {
 
 /// What the joiner being served has reached.
 enum Step {
-    /// H2 is sent.
+    /// H2 asked for a comparison.
+    AwaitS3 { hs: Box<AskedToCompare>, until: Time },
+    /// S3 was right; the comparison waits for its turn or for the answer. `h3`: what a faster joiner has sent meanwhile.
+    Compare { hs: Box<Comparing>, s3: Frame, h3: Option<Frame>, asked: bool, until: Time },
+    /// Our person confirmed; the joiner's is still comparing.
+    Confirmed { hs: Box<SentH2>, s3: Frame, until: Time },
+    /// H2 is sent, without a comparison.
     AwaitH3 { hs: Box<SentH2>, until: Time },
     /// H3 was right; the question waits for its turn or for the answer.
     Question { hs: Box<ReceivedH3>, h3: Frame, asked: bool, until: Time },
@@ -84,12 +92,12 @@ enum Step {
 
 impl Initiator {
     /// A new code, open for `ttl`.
-    pub(super) fn new(id: SessionId, keys: CodeKeys, consent: Consent, ttl: Duration, cx: &mut Context<'_>) -> Self {
+    pub(super) fn new(id: SessionId, keys: CodeKeys, options: Options, ttl: Duration, cx: &mut Context<'_>) -> Self {
         let ends = cx.now.time + ttl;
         Initiator {
             id,
             keys,
-            consent,
+            options,
             ends,
             not_after: UnixTime(cx.now.unix.0.saturating_add(ttl.as_secs())),
             failed_proofs: 0,
@@ -123,6 +131,7 @@ impl Initiator {
             expires_at: self.is_live().then_some(self.not_after),
             device: None,
             path: None,
+            sas: None,
             cause: None,
         };
         match &self.phase {
@@ -131,6 +140,9 @@ impl Initiator {
                 status.state = step.name();
                 status.path = Some(attempt.from.path);
                 status.device = attempt.device.clone();
+                if let Step::Compare { hs, asked: true, .. } = step {
+                    status.sas = Some(hs.sas().clone());
+                }
             }
             Phase::Over(over) => {
                 status.device = over.last.as_ref().and_then(|a| a.device.clone());
@@ -149,36 +161,71 @@ impl Initiator {
 
     /// Whether a question waits for its turn.
     pub(super) fn wants_to_ask(&self) -> bool {
-        matches!(&self.phase, Phase::Serving(_, Step::Question { asked: false, .. }))
+        matches!(
+            &self.phase,
+            Phase::Serving(_, Step::Question { asked: false, .. } | Step::Compare { asked: false, .. })
+        )
     }
 
-    /// Whether its question is open.
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(&self.phase, Phase::Serving(_, Step::Question { asked: true, .. }))
+    /// What its open question is about, if one is open.
+    pub(super) fn asking(&self) -> Option<Asking> {
+        match &self.phase {
+            Phase::Serving(_, Step::Question { asked: true, .. }) => Some(Asking::Approval),
+            Phase::Serving(_, Step::Compare { asked: true, .. }) => Some(Asking::Comparison),
+            Phase::Serving(..) | Phase::Open | Phase::Over(_) => None,
+        }
+    }
+
+    /// Whether it has a comparison going, shown or not.
+    pub(super) fn is_comparing(&self) -> bool {
+        matches!(&self.phase, Phase::Serving(_, Step::AwaitS3 { .. } | Step::Compare { .. }))
     }
 
     /// Asks the person now.
     pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
-        let Phase::Serving(attempt, Step::Question { hs, asked, .. }) = &mut self.phase else { return };
+        let Phase::Serving(attempt, step) = &mut self.phase else { return };
         let path = attempt.from.path;
-        *asked = true;
-        let device = PeerCard::of(hs.peer(), hs.info());
-        cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path });
-        if self.consent == Consent::Given {
-            self.answer(Answer::Allow, cx);
+        match step {
+            Step::Question { hs, asked, .. } => {
+                *asked = true;
+                let device = PeerCard::of(hs.peer(), hs.info());
+                cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path });
+                if self.options.consent == Consent::Given {
+                    self.answer(Answer::Allow, cx);
+                }
+            }
+            // Consent given in advance says nothing about two screens.
+            Step::Compare { hs, asked, .. } => {
+                *asked = true;
+                let sas = hs.sas().clone();
+                cx.event(Event::ComparisonNeeded { session: self.id.clone(), sas, path });
+            }
+            Step::AwaitS3 { .. }
+            | Step::Confirmed { .. }
+            | Step::AwaitH3 { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH5 { .. }
+            | Step::StoringPaired { .. } => {}
         }
     }
 
-    /// Takes the person's answer. False if no question is open.
-    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) -> bool {
-        if !self.is_asking() {
-            return false;
+    /// Takes the person's answer to the open question; one that asks for a comparison can only be turned down here.
+    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) {
+        match (self.asking(), answer) {
+            (Some(Asking::Approval), Answer::Allow) => self.allow(cx),
+            (Some(Asking::Approval), Answer::Deny) => self.deny(Denial::Denied, Cause::Rejected, cx),
+            // There is no word for it but a closed stream.
+            (Some(Asking::Comparison), Answer::Deny) => self.end_attempt(Cause::Rejected, cx),
+            (Some(Asking::Comparison), Answer::Allow) | (None, _) => {}
         }
-        match answer {
-            Answer::Allow => self.allow(cx),
-            Answer::Deny => self.deny(Denial::Denied, Cause::Rejected, cx),
+    }
+
+    /// Takes what the person says of the two screens.
+    pub(super) fn compared(&mut self, matches: bool, cx: &mut Context<'_>) {
+        if self.asking() != Some(Asking::Comparison) {
+            return;
         }
-        true
+        if matches { self.confirm(cx) } else { self.end_attempt(Cause::AuthenticationFailed, cx) }
     }
 
     /// Withdraws the code. False once both persons agreed: then only the commit can end it.
@@ -190,12 +237,11 @@ impl Initiator {
                 true
             }
             Phase::Serving(_, step) => match step {
-                Step::AwaitH3 { .. } => {
-                    self.close_attempt(cx);
-                    self.end(Outcome::Failed(Cause::Cancelled), cx);
+                Step::AwaitS3 { .. } | Step::Confirmed { .. } | Step::AwaitH3 { .. } => {
+                    self.end_attempt(Cause::Cancelled, cx);
                     true
                 }
-                Step::Question { .. } => {
+                Step::Compare { .. } | Step::Question { .. } => {
                     self.deny(Denial::Cancelled, Cause::Cancelled, cx);
                     true
                 }
@@ -243,7 +289,11 @@ impl Initiator {
         // The joiner wiped its side: nothing can be resumed.
         let Phase::Serving(_, step) = &self.phase else { return };
         match step {
-            Step::AwaitH3 { .. } => self.phase = Phase::Open,
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => self.phase = Phase::Open,
+            // While one of the two compares, that says that the screens differ.
+            Step::Compare { .. } | Step::Confirmed { .. } => {
+                self.end(Outcome::Failed(Cause::AuthenticationFailed), cx);
+            }
             Step::Question { .. } => self.end(Outcome::Failed(Cause::Cancelled), cx),
             // Once the pairing is pending, the joiner may have stored it: it can come back, on a resumed stream or by hello.
             Step::AwaitH5 { .. } | Step::StoringPending { .. } | Step::StoringPaired { .. } => {}
@@ -263,7 +313,7 @@ impl Initiator {
         }
         attempt.lost = None;
         attempt.from = from;
-        if let Phase::Serving(_, Step::AwaitH3 { until, .. }) = &mut self.phase {
+        if let Phase::Serving(_, Step::AwaitS3 { until, .. } | Step::AwaitH3 { until, .. }) = &mut self.phase {
             *until = cx.now.time + limits::HANDSHAKE_STEP;
         }
         true
@@ -354,6 +404,10 @@ impl Initiator {
         let refusal = match &self.phase {
             // The life has ended, perhaps while somebody past H2 is still being served: nobody new is let in.
             Phase::Open | Phase::Serving(..) if is_over => Some(Refusal::Expired),
+            // One comparison at a time on a screen: two could be taken for each other.
+            Phase::Open if cx.others_compare && (self.options.verify || received.wants_comparison()) => {
+                Some(Refusal::Busy)
+            }
             Phase::Open => None,
             Phase::Over(over) => Some(over.refusal),
             Phase::Serving(attempt, step) if attempt.may_be_replaced_by(from.tid, step) => None,
@@ -366,19 +420,23 @@ impl Initiator {
             return;
         }
         self.close_attempt(cx);
-        let (hs, h2) = received.go_on(cx.rng);
+        let (next, h2) = received.go_on(self.options.verify, cx.rng);
         cx.send(stream, vec![h2]);
         cx.event(Event::Connected { session: self.id.clone(), path: from.path, address: from.address });
+        let until = cx.now.time + limits::HANDSHAKE_STEP;
+        let (token, step) = match next {
+            Next::Identity(hs) => (hs.resume_token(), Step::AwaitH3 { hs, until }),
+            Next::Comparison(hs) => (hs.resume_token(), Step::AwaitS3 { hs, until }),
+        };
         let attempt = Attempt {
             stream: Some(stream),
             lost: None,
             from,
-            token: hs.resume_token(),
+            token,
             started: cx.now.time,
             device: None,
             answered: None,
         };
-        let step = Step::AwaitH3 { hs: Box::new(hs), until: cx.now.time + limits::HANDSHAKE_STEP };
         self.phase = Phase::Serving(Box::new(attempt), step);
     }
 
@@ -396,6 +454,22 @@ impl Initiator {
         let Some((mut attempt, step)) = self.take_attempt() else { return self.close_ended(cx) };
         let step = match step {
             step if step.is_repeat(&frame) => step,
+            Step::AwaitS3 { hs, .. } if frame.kind() == FrameType::S3 => {
+                let Ok(hs) = hs.handle(&frame) else {
+                    attempt.close(cx);
+                    self.count_failed_proof(cx);
+                    return;
+                };
+                let until = cx.now.time + limits::QUESTION;
+                Step::Compare { hs: Box::new(hs), s3: frame, h3: None, asked: false, until }
+            }
+            // Its person was faster than ours. One such frame is held, and not read before ours has confirmed.
+            Step::Compare { hs, s3, h3: None, asked, until } if frame.kind() == FrameType::H3 => {
+                Step::Compare { hs, s3, h3: Some(frame), asked, until }
+            }
+            Step::Confirmed { hs, .. } if frame.kind() == FrameType::H3 => {
+                return self.identify(attempt, *hs, frame, cx);
+            }
             Step::AwaitH3 { hs, .. } if frame.kind() == FrameType::H3 => {
                 let Ok(hs) = hs.handle(&frame, cx.config.identity.public()) else {
                     attempt.close(cx);
@@ -417,12 +491,46 @@ impl Initiator {
                 Err(_) => return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx),
             },
             // Not what the step expects: the stream ends, and what is stored stays as section 8 says.
-            Step::AwaitH3 { .. } => return attempt.close(cx),
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => return attempt.close(cx),
+            Step::Compare { .. } | Step::Confirmed { .. } => {
+                return self.end_with(*attempt, Outcome::Failed(Cause::AuthenticationFailed), cx);
+            }
             Step::Question { .. } | Step::StoringPending { .. } | Step::AwaitH5 { .. } | Step::StoringPaired { .. } => {
                 return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx);
             }
         };
         self.phase = Phase::Serving(attempt, step);
+    }
+
+    /// Both screens show the same: our person has answered, and the joiner's H3 may be read.
+    fn confirm(&mut self, cx: &mut Context<'_>) {
+        let Some((attempt, step)) = self.take_attempt() else { return };
+        let step = match step {
+            Step::Compare { hs, h3: Some(h3), .. } => return self.identify(attempt, hs.matched(), h3, cx),
+            // Its person has had as long as ours; the rest is for the way.
+            Step::Compare { hs, s3, h3: None, until, .. } => {
+                let until = until + (limits::PEER_ANSWER - limits::QUESTION);
+                Step::Confirmed { hs: Box::new(hs.matched()), s3, until }
+            }
+            step @ (Step::AwaitS3 { .. }
+            | Step::Confirmed { .. }
+            | Step::AwaitH3 { .. }
+            | Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH5 { .. }
+            | Step::StoringPaired { .. }) => step,
+        };
+        self.phase = Phase::Serving(attempt, step);
+    }
+
+    /// Takes the H3 of a joiner with whom our person has compared: that was the question, so it is allowed.
+    fn identify(&mut self, mut attempt: Box<Attempt>, hs: SentH2, h3: Frame, cx: &mut Context<'_>) {
+        let Ok(hs) = hs.handle(&h3, cx.config.identity.public()) else {
+            return self.end_with(*attempt, Outcome::Failed(Cause::AuthenticationFailed), cx);
+        };
+        attempt.device = Some(PeerCard::of(hs.peer(), hs.info()));
+        self.phase = Phase::Serving(attempt, Step::Question { hs: Box::new(hs), h3, asked: true, until: cx.now.time });
+        self.allow(cx);
     }
 
     fn allow(&mut self, cx: &mut Context<'_>) {
@@ -436,7 +544,10 @@ impl Initiator {
                 let job = cx.job(Job::Store(StoreChange::Pending(Box::new(pending))));
                 Step::StoringPending { job, hs: Box::new(hs), h3, h4, pairing_id }
             }
-            step @ (Step::AwaitH3 { .. }
+            step @ (Step::AwaitS3 { .. }
+            | Step::Compare { .. }
+            | Step::Confirmed { .. }
+            | Step::AwaitH3 { .. }
             | Step::StoringPending { .. }
             | Step::AwaitH5 { .. }
             | Step::StoringPaired { .. }) => step,
@@ -446,8 +557,19 @@ impl Initiator {
 
     fn deny(&mut self, denial: Denial, cause: Cause, cx: &mut Context<'_>) {
         let Some((mut attempt, step)) = self.take_attempt() else { return };
-        if let Step::Question { hs, h3, .. } = step {
-            let h4 = hs.deny(denial);
+        let answer = match step {
+            Step::Question { hs, h3, .. } => Some((h3, hs.deny(denial))),
+            // The joiner's person has confirmed, so the joiner takes an H4.
+            Step::Compare { hs, h3: Some(h3), .. } => Some((h3, hs.deny(denial))),
+            Step::Compare { h3: None, .. }
+            | Step::AwaitS3 { .. }
+            | Step::Confirmed { .. }
+            | Step::AwaitH3 { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH5 { .. }
+            | Step::StoringPaired { .. } => None,
+        };
+        if let Some((h3, h4)) = answer {
             if let Some(stream) = attempt.stream {
                 cx.send(stream, vec![h4.clone()]);
             }
@@ -474,7 +596,10 @@ impl Initiator {
                 attempt.answered = Some((h5, h6));
                 return self.paired(*attempt, pairing_id, cx);
             }
-            step @ (Step::AwaitH3 { .. }
+            step @ (Step::AwaitS3 { .. }
+            | Step::Compare { .. }
+            | Step::Confirmed { .. }
+            | Step::AwaitH3 { .. }
             | Step::Question { .. }
             | Step::StoringPending { .. }
             | Step::AwaitH5 { .. }
@@ -487,7 +612,12 @@ impl Initiator {
         let Some((attempt, step)) = self.take_attempt() else { return };
         let ours = match &step {
             Step::StoringPending { job, .. } | Step::StoringPaired { job, .. } => *job == id,
-            Step::AwaitH3 { .. } | Step::Question { .. } | Step::AwaitH5 { .. } => false,
+            Step::AwaitS3 { .. }
+            | Step::Compare { .. }
+            | Step::Confirmed { .. }
+            | Step::AwaitH3 { .. }
+            | Step::Question { .. }
+            | Step::AwaitH5 { .. } => false,
         };
         if ours {
             return self.end_with(*attempt, Outcome::Failed(Cause::Storage), cx);
@@ -518,7 +648,11 @@ impl Initiator {
     /// A code burns until its question was answered; then it is used, and the commit must not be torn apart.
     fn may_burn(&self) -> bool {
         match &self.phase {
-            Phase::Open | Phase::Serving(_, Step::AwaitH3 { .. } | Step::Question { .. }) => true,
+            Phase::Open
+            | Phase::Serving(
+                _,
+                Step::AwaitS3 { .. } | Step::Compare { .. } | Step::AwaitH3 { .. } | Step::Question { .. },
+            ) => true,
             Phase::Over(_) | Phase::Serving(..) => false,
         }
     }
@@ -538,15 +672,18 @@ impl Initiator {
             return;
         }
         match step {
-            Step::AwaitH3 { .. } => attempt.close(cx),
-            Step::Question { until, .. } if now >= until => {
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => attempt.close(cx),
+            Step::Confirmed { until, .. } if now >= until => {
+                self.end_with(*attempt, Outcome::Failed(Cause::TimedOut), cx);
+            }
+            Step::Compare { until, .. } | Step::Question { until, .. } if now >= until => {
                 self.phase = Phase::Serving(attempt, step);
                 self.deny(Denial::Unanswered, Cause::TimedOut, cx);
             }
             Step::AwaitH5 { until, .. } if now >= until => {
                 self.end_with(*attempt, Outcome::Failed(Cause::TimedOut), cx);
             }
-            Step::Question { .. } | Step::AwaitH5 { .. } => {
+            Step::Compare { .. } | Step::Confirmed { .. } | Step::Question { .. } | Step::AwaitH5 { .. } => {
                 self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx);
             }
             Step::StoringPending { .. } | Step::StoringPaired { .. } => self.phase = Phase::Serving(attempt, step),
@@ -566,6 +703,13 @@ impl Initiator {
             && let Some(attempt) = over.last.take()
         {
             attempt.close(cx);
+        }
+    }
+
+    /// Ends the session together with the joiner being served, to whom a closed stream says enough.
+    fn end_attempt(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        if let Some((attempt, _)) = self.take_attempt() {
+            self.end_with(*attempt, Outcome::Failed(cause), cx);
         }
     }
 
@@ -639,19 +783,24 @@ impl Initiator {
 }
 
 impl Attempt {
-    /// A newcomer who proved the code takes the place of a joiner that has gone before it said who it is, and of its own
-    /// earlier try.
+    /// A newcomer who proved the code takes the place of a joiner that has gone before anything of it was shown, and of its
+    /// own earlier try.
     fn may_be_replaced_by(&self, tid: Tid, step: &Step) -> bool {
-        matches!(step, Step::AwaitH3 { .. }) && (self.stream.is_none() || self.from.tid == tid)
+        matches!(step, Step::AwaitS3 { .. } | Step::AwaitH3 { .. }) && (self.stream.is_none() || self.from.tid == tid)
     }
 
     fn deadline(&self, step: &Step) -> Option<Time> {
         let resume = self.lost.map(|lost| lost + limits::RESUME);
         match step {
-            // A joiner whose H3 was lost with the connection may come back and repeat it.
+            // A joiner whose S3 or H3 was lost with the connection may come back and repeat it.
             // Coming back again and again must not keep the code alive.
-            Step::AwaitH3 { until, .. } => earlier(resume.or(Some(*until)), Some(self.started + limits::RESUME)),
-            Step::Question { until, .. } | Step::AwaitH5 { until, .. } => earlier(Some(*until), resume),
+            Step::AwaitS3 { until, .. } | Step::AwaitH3 { until, .. } => {
+                earlier(resume.or(Some(*until)), Some(self.started + limits::RESUME))
+            }
+            Step::Compare { until, .. }
+            | Step::Confirmed { until, .. }
+            | Step::Question { until, .. }
+            | Step::AwaitH5 { until, .. } => earlier(Some(*until), resume),
             Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
         }
     }
@@ -666,7 +815,9 @@ impl Attempt {
 impl Step {
     fn name(&self) -> &'static str {
         match self {
-            Step::AwaitH3 { .. } => "handshake",
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => "handshake",
+            Step::Compare { .. } => "comparison",
+            Step::Confirmed { .. } => "waiting_for_peer",
             Step::Question { .. } => "approval",
             Step::StoringPending { .. } | Step::AwaitH5 { .. } => "waiting_for_peer",
             Step::StoringPaired { .. } => "committing",
@@ -676,7 +827,9 @@ impl Step {
     /// A frame that was taken before and whose answer is not ready, or that is older than the last one.
     fn is_repeat(&self, frame: &Frame) -> bool {
         match self {
-            Step::AwaitH3 { .. } | Step::AwaitH5 { .. } => false,
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } | Step::AwaitH5 { .. } => false,
+            Step::Compare { s3, h3, .. } => s3 == frame || h3.as_ref() == Some(frame),
+            Step::Confirmed { s3, .. } => s3 == frame,
             Step::Question { h3, .. } | Step::StoringPending { h3, .. } => h3 == frame,
             Step::StoringPaired { h5, .. } => h5 == frame || frame.kind() == FrameType::H3,
         }

@@ -7,6 +7,7 @@
 mod advertiser;
 mod initiator;
 mod joiner;
+mod strikes;
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -16,12 +17,14 @@ use crate::addr::{Address, LoopbackPolicy, Path};
 use crate::cause::Cause;
 use crate::handshake::Agreement;
 use crate::id::{ConnId, DeviceKey, Identity, JobId, PairingId, SessionId, StreamId, Tid};
+use crate::sas::Sas;
 use crate::secret::Rng;
 use crate::time::{Now, Time, UnixTime};
 use crate::wire::frames::Frame;
 use crate::wire::info::{DeviceInfo, DeviceName, DeviceType};
 use crate::wire::record::{Record, Topic};
 
+pub use strikes::{Striker, Strikes};
 pub use table::{AnswerError, CancelError, JoinError, Table};
 
 /// Which side of a pairing we are.
@@ -66,6 +69,22 @@ pub enum Consent {
     Ask,
     /// The person said yes in advance, for this session alone (`--yes`).
     Given,
+}
+
+/// What a person wants of one session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Who answers the question "Allow NAME?". Nobody but a person answers a comparison.
+    pub consent: Consent,
+    /// Both people compare emoji before either device shows its identity. The other side can ask for that as well.
+    pub verify: bool,
+}
+
+impl From<Consent> for Options {
+    /// Without a comparison of our own wish.
+    fn from(consent: Consent) -> Options {
+        Options { consent, verify: false }
+    }
 }
 
 /// What a table wants done.
@@ -283,6 +302,16 @@ pub enum Event {
         /// How the connection runs.
         path: Path,
     },
+    /// A person must compare both screens, and answer with [`Table::compare`]. It is the session's question: after a match
+    /// nothing more is asked.
+    ComparisonNeeded {
+        /// Which session.
+        session: SessionId,
+        /// What this screen shows.
+        sas: Sas,
+        /// How the connection runs.
+        path: Path,
+    },
     /// Both sides have stored the pairing. Ends the session.
     Paired {
         /// Which session.
@@ -320,6 +349,8 @@ pub struct SessionStatus {
     pub device: Option<PeerCard>,
     /// The path, once connected.
     pub path: Option<Path>,
+    /// What a person is asked to compare now.
+    pub sas: Option<Sas>,
     /// Why it failed, if it did.
     pub cause: Option<Cause>,
 }
@@ -333,6 +364,8 @@ struct Context<'a> {
     next_job: &'a mut u64,
     owners: &'a mut BTreeMap<JobId, u64>,
     owner: u64,
+    /// Another session of this device has a comparison going.
+    others_compare: bool,
 }
 
 impl Context<'_> {
@@ -397,4 +430,13 @@ pub(crate) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
 enum Answer {
     Allow,
     Deny,
+}
+
+/// Which question of a session a person can answer now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asking {
+    /// "Allow NAME?"
+    Approval,
+    /// "Do both devices show the same?"
+    Comparison,
 }

@@ -13,7 +13,9 @@ use crate::limits;
 use crate::secret::Rng;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
-use crate::session::{Answer, Config, Consent, Context, Inbound, JobResult, Output, SessionStatus, StreamEnd, earlier};
+use crate::session::{
+    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, SessionStatus, StreamEnd, earlier,
+};
 use crate::time::{Now, Time};
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::record::Topic;
@@ -69,6 +71,12 @@ pub enum AnswerError {
     /// The session asks nothing now.
     #[error("no question is open{}", .0.as_ref().map(|s| format!(" in session {s}")).unwrap_or_default())]
     NoQuestion(Option<SessionId>),
+    /// The session asks for a comparison, and "allow" says nothing about that.
+    #[error("session {0} asks whether both devices show the same emoji; say that they match, or that they differ")]
+    Comparison(SessionId),
+    /// The session asks, but for no comparison.
+    #[error("session {0} has nothing to compare; allow or reject the device")]
+    NoComparison(SessionId),
 }
 
 /// Why a session was not cancelled.
@@ -102,15 +110,21 @@ impl Table {
     }
 
     /// Opens a session with a new code, alive for `ttl` (clamped to its bounds).
-    pub fn generate(&mut self, consent: Consent, ttl: Duration, now: Now) -> Result<(SessionId, Code), JoinError> {
+    pub fn generate(
+        &mut self,
+        options: impl Into<Options>,
+        ttl: Duration,
+        now: Now,
+    ) -> Result<(SessionId, Code), JoinError> {
         self.check_room()?;
+        let options = options.into();
         let code = Code::generate(&mut self.rng);
         let keys = CodeKeys::derive(&code);
         let (id, topic) = (keys.session_id(), keys.topic());
         let ttl = ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
         let key = self.next_key;
         let machine = self.with_context(key, now, |cx, own| {
-            let mut machine = Initiator::new(id.clone(), keys, consent, ttl, cx);
+            let mut machine = Initiator::new(id.clone(), keys, options, ttl, cx);
             machine.handle_timeout(own, cx);
             machine
         });
@@ -120,7 +134,8 @@ impl Table {
     }
 
     /// Joins a code.
-    pub fn join(&mut self, input: CodeInput, consent: Consent, now: Now) -> Result<SessionId, JoinError> {
+    pub fn join(&mut self, input: CodeInput, options: impl Into<Options>, now: Now) -> Result<SessionId, JoinError> {
+        let options = options.into();
         let target = target(input);
         let topic = target.keys.topic();
         for session in &self.sessions {
@@ -135,25 +150,37 @@ impl Table {
         self.check_room()?;
         let id = self.fresh_id(target.keys.session_id());
         let key = self.next_key;
-        let machine = self.with_context(key, now, |cx, _| Joiner::new(id.clone(), target, consent, cx));
+        let machine = self.with_context(key, now, |cx, _| Joiner::new(id.clone(), target, options, cx));
         self.insert(Session { key, id: id.clone(), topic, machine: Machine::Joiner(Box::new(machine)) });
         self.settle(now);
         Ok(id)
     }
 
-    /// Answers the open question, of the named session or of the only one that asks.
+    /// Answers the open question, of the named session or of the only one that asks. A comparison is not answered by
+    /// "allow"; it can be turned down, without saying that anything differs.
     pub fn answer(&mut self, session: Option<&SessionId>, allow: bool, now: Now) -> Result<SessionId, AnswerError> {
-        let named = |s: &Session| session.is_none_or(|id| s.id == *id);
-        if session.is_some() && !self.sessions.iter().any(named) {
-            return Err(AnswerError::Unknown);
-        }
-        let index = self.sessions.iter().position(|s| named(s) && s.machine.is_asking());
-        let index = index.ok_or_else(|| AnswerError::NoQuestion(session.cloned()))?;
-        let answer = if allow { Answer::Allow } else { Answer::Deny };
-        self.on_session(index, now, |machine, _, cx| {
-            machine.answer(answer, cx);
-        });
+        let (index, asking) = self.asking(session)?;
         let id = self.sessions[index].id.clone();
+        if asking == Asking::Comparison && allow {
+            return Err(AnswerError::Comparison(id));
+        }
+        let answer = if allow { Answer::Allow } else { Answer::Deny };
+        self.on_session(index, now, |machine, _, cx| machine.answer(answer, cx));
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Answers the open comparison, of the named session or of the only one that asks: whether both screens show the same.
+    pub fn compare(&mut self, session: Option<&SessionId>, matches: bool, now: Now) -> Result<SessionId, AnswerError> {
+        let (index, asking) = self.asking(session)?;
+        let id = self.sessions[index].id.clone();
+        match asking {
+            Asking::Approval => return Err(AnswerError::NoComparison(id)),
+            Asking::Comparison => self.on_session(index, now, |machine, _, cx| match machine {
+                Machine::Initiator(m) => m.compared(matches, cx),
+                Machine::Joiner(m) => m.compared(matches, cx),
+            }),
+        }
         self.settle(now);
         Ok(id)
     }
@@ -373,7 +400,7 @@ impl Table {
     /// Lets the next session ask if no question is open, and puts tombstones and the like on their way.
     fn settle(&mut self, now: Now) {
         // Each turn answers or opens a question; a session asks once, so this ends.
-        while !self.sessions.iter().any(|s| s.machine.is_asking()) {
+        while !self.sessions.iter().any(|s| s.machine.asking().is_some()) {
             let Some(index) = self.sessions.iter().position(|s| s.machine.wants_to_ask()) else {
                 break;
             };
@@ -392,6 +419,17 @@ impl Table {
                 self.sessions.remove(oldest);
             }
         }
+    }
+
+    /// The session whose question is meant, and what it asks.
+    fn asking(&self, session: Option<&SessionId>) -> Result<(usize, Asking), AnswerError> {
+        let named = |s: &Session| session.is_none_or(|id| s.id == *id);
+        if session.is_some() && !self.sessions.iter().any(named) {
+            return Err(AnswerError::Unknown);
+        }
+        let mut asking = self.sessions.iter().enumerate().filter(|(_, s)| named(s));
+        let asking = asking.find_map(|(index, s)| Some((index, s.machine.asking()?)));
+        asking.ok_or_else(|| AnswerError::NoQuestion(session.cloned()))
     }
 
     fn check_room(&self) -> Result<(), JoinError> {
@@ -426,6 +464,7 @@ impl Table {
         now: Now,
         f: impl FnOnce(&mut Machine, &[Address], &mut Context<'_>) -> T,
     ) -> T {
+        let others_compare = self.sessions.iter().enumerate().any(|(n, s)| n != index && s.machine.is_comparing());
         let session = &mut self.sessions[index];
         let mut cx = Context {
             now,
@@ -435,6 +474,7 @@ impl Table {
             next_job: &mut self.next_job,
             owners: &mut self.owners,
             owner: session.key,
+            others_compare,
         };
         f(&mut session.machine, &self.addresses, &mut cx)
     }
@@ -448,6 +488,7 @@ impl Table {
             next_job: &mut self.next_job,
             owners: &mut self.owners,
             owner,
+            others_compare: self.sessions.iter().any(|s| s.machine.is_comparing()),
         };
         f(&mut cx, &self.addresses)
     }
@@ -475,10 +516,17 @@ impl Machine {
         }
     }
 
-    fn is_asking(&self) -> bool {
+    fn asking(&self) -> Option<Asking> {
         match self {
-            Machine::Initiator(m) => m.is_asking(),
-            Machine::Joiner(m) => m.is_asking(),
+            Machine::Initiator(m) => m.asking(),
+            Machine::Joiner(m) => m.asking(),
+        }
+    }
+
+    fn is_comparing(&self) -> bool {
+        match self {
+            Machine::Initiator(m) => m.is_comparing(),
+            Machine::Joiner(m) => m.is_comparing(),
         }
     }
 
@@ -489,7 +537,7 @@ impl Machine {
         }
     }
 
-    fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) -> bool {
+    fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) {
         match self {
             Machine::Initiator(m) => m.answer(answer, cx),
             Machine::Joiner(m) => m.answer(answer, cx),

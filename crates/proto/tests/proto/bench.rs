@@ -6,7 +6,7 @@ use std::time::Duration;
 use handfast_proto::addr::{Address, LoopbackPolicy, Path, Transport};
 use handfast_proto::cause::Cause;
 use handfast_proto::code::{Code, CodeInput};
-use handfast_proto::handshake::initiator::{P1, ReceivedH1, ReceivedH3, SentH4};
+use handfast_proto::handshake::initiator::{Next, P1, ReceivedH1, ReceivedH3, SentH4};
 use handfast_proto::handshake::joiner::{self, SentH1};
 use handfast_proto::handshake::{Agreement, Mode};
 use handfast_proto::id::{ConnId, Identity, JobId, SessionId, StreamId, Tid};
@@ -268,7 +268,7 @@ impl Guest {
 
     /// P1 and H1 for a connection to `to`.
     pub(crate) fn start(&mut self, to: Tid) -> (SentH1, [Frame; 2]) {
-        joiner::start(&self.keys, Mode::Words, self.tid, to, &mut self.rng)
+        joiner::start(&self.keys, Mode::Words, false, self.tid, to, &mut self.rng)
     }
 
     /// P1 and H1 handed in on a new stream; that stream and what is needed for H2.
@@ -319,7 +319,9 @@ impl Host {
 
     /// Goes on until the joiner has said who it is.
     pub(crate) fn up_to_h3(&mut self, joiner: &mut Bench, stream: StreamId) -> ReceivedH3 {
-        let (hs, h2) = self.take_h1(joiner, stream).go_on(&mut self.rng);
+        let (Next::Identity(hs), h2) = self.take_h1(joiner, stream).go_on(false, &mut self.rng) else {
+            panic!("nobody asked for a comparison")
+        };
         joiner.hand(stream, h2);
         let h3 = joiner.take_sent(stream);
         hs.handle(&h3[0], self.identity.public()).expect("an identity")

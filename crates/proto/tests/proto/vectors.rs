@@ -6,6 +6,7 @@ mod handshake;
 mod hello;
 pub(crate) mod presence;
 pub(crate) mod record;
+pub(crate) mod sas;
 pub(crate) mod spec;
 
 use std::path::PathBuf;

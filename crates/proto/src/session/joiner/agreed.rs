@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::addr::{Address, Path, Transport};
-use crate::handshake::joiner::{ReceivedH4, SentH3, SentH5};
+use crate::handshake::joiner::{Comparing, ReceivedH4, SentH3, SentH5};
 use crate::id::{ConnId, JobId, PairingId, StreamId, Tid};
 use crate::limits;
 use crate::session::joiner::search::Found;
@@ -17,6 +17,8 @@ pub(super) struct Agreed {
     pub(super) addresses: Vec<Address>,
     pub(super) path: Path,
     pub(super) device: Option<PeerCard>,
+    /// Our person confirmed a comparison: that was the question.
+    pub(super) confirmed: bool,
     /// Our last frame: what a resumed handshake repeats.
     pub(super) last: Frame,
     link: Link,
@@ -46,6 +48,8 @@ enum Redial {
 
 /// What the handshake has reached.
 pub(super) enum Step {
+    /// S3 is sent; the comparison waits for its turn or for the answer.
+    Compare { hs: Box<Comparing>, asked: bool, until: Time },
     /// H3 is sent; the initiator's person is asked.
     AwaitH4 { hs: Box<SentH3>, until: Time },
     /// H4 was right; our person's question waits for its turn or for the answer.
@@ -61,10 +65,10 @@ pub(super) enum Step {
 }
 
 impl Agreed {
-    /// A handshake whose H3 (`last`) has just been sent on `stream`.
+    /// A handshake whose S3 or H3 (`last`) has just been sent on `stream`.
     pub(super) fn new(found: Found, stream: StreamId, last: Frame) -> Agreed {
         let Found { tid, addresses, path } = found;
-        Agreed { tid, addresses, path, device: None, last, link: Link::Up { stream } }
+        Agreed { tid, addresses, path, device: None, confirmed: false, last, link: Link::Up { stream } }
     }
 
     /// The stream in use, if the connection stands.
@@ -86,7 +90,9 @@ impl Agreed {
             Link::Lost { since, .. } => Some(*since + limits::RESUME),
         };
         match step {
-            Step::AwaitH4 { until, .. } | Step::Question { until, .. } => earlier(Some(*until), lost),
+            Step::Compare { until, .. } | Step::AwaitH4 { until, .. } | Step::Question { until, .. } => {
+                earlier(Some(*until), lost)
+            }
             Step::AwaitH6 { until, ends, .. } if self.stream().is_some() => Some((*until).min(*ends)),
             Step::AwaitH6 { ends, .. } => earlier(Some(*ends), lost),
             // Only its own end counts here: the links do the rest.
@@ -226,6 +232,7 @@ fn redial_pause(dials: u32) -> Duration {
 impl Step {
     pub(super) fn name(&self) -> &'static str {
         match self {
+            Step::Compare { .. } => "comparison",
             Step::AwaitH4 { .. } => "waiting_for_peer",
             Step::Question { .. } => "approval",
             Step::StoringPending { .. } | Step::AwaitH6 { .. } | Step::StoringPaired { .. } => "committing",
@@ -236,6 +243,7 @@ impl Step {
     /// What continues this step on a new connection.
     pub(super) fn resume_frame(&self) -> Option<Frame> {
         match self {
+            Step::Compare { hs, .. } => Some(hs.resume_frame()),
             Step::AwaitH4 { hs, .. } => Some(hs.resume_frame()),
             Step::Question { hs, .. } => Some(hs.resume_frame()),
             Step::AwaitH6 { hs, .. } => Some(hs.resume_frame()),

@@ -1,28 +1,29 @@
 //! One code that somebody typed or scanned here: finding its initiator, proving the code, agreeing, storing.
 //!
 //! Two phases: searching, in which several candidates are tried at once until one of them proves the code; and agreed,
-//! in which the handshake with that one goes on, over a new connection if the old one breaks.
+//! in which the handshake with that one goes on, over a new connection if the old one breaks. If either side wants a
+//! comparison, the second phase begins with it, and nothing of our identity is sent before our person confirmed it.
 
 mod agreed;
 mod search;
 
 use crate::addr::{Address, Path};
 use crate::cause::Cause;
-use crate::handshake::joiner::{H4, ProvedCode};
+use crate::handshake::joiner::{H4, Proved};
 use crate::handshake::{Agreement, Denial, Mode, Refusal};
 use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::{
-    Answer, Consent, Context, DialFailure, Event, Job, JobResult, Outcome, PeerCard, PendingPairing, Role,
-    SessionStatus, StoreChange, StreamEnd,
+    Answer, Asking, Consent, Context, DialFailure, Event, Job, JobResult, Options, Outcome, PeerCard, PendingPairing,
+    Role, SessionStatus, StoreChange, StreamEnd,
 };
 use crate::time::Time;
 use crate::wire::advert::AdvertState;
 use crate::wire::frames::Frame;
 
 use agreed::{Agreed, Step};
-use search::{Found, Proof, Search};
+use search::{Proof, Search};
 
 /// The machine of one code that was typed here.
 pub(super) struct Joiner {
@@ -48,11 +49,12 @@ pub(super) struct Target {
 }
 
 impl Joiner {
-    pub(super) fn new(id: SessionId, target: Target, consent: Consent, cx: &mut Context<'_>) -> Joiner {
+    pub(super) fn new(id: SessionId, target: Target, options: Options, cx: &mut Context<'_>) -> Joiner {
+        let Options { consent, verify } = options;
         let started = cx.now.time;
         let hints = target.hints.clone();
         let unfindable = hints.is_empty() && !cx.config.dht;
-        let mut search = Search::new(target, cx.config.dht, started);
+        let mut search = Search::new(target, verify, cx.config.dht, started);
         search.add_hints(&hints, &id, cx);
         let mut joiner = Joiner { id, consent, started, phase: Phase::Searching(Box::new(search)) };
         if unfindable {
@@ -81,6 +83,7 @@ impl Joiner {
             expires_at: None,
             device: None,
             path: None,
+            sas: None,
             cause: None,
         };
         match &self.phase {
@@ -90,6 +93,9 @@ impl Joiner {
                 status.state = step.name();
                 status.device = agreed.device.clone();
                 status.path = Some(agreed.path);
+                if let Step::Compare { hs, asked: true, .. } = step {
+                    status.sas = Some(hs.sas().clone());
+                }
             }
             Phase::Over { outcome, device, path, .. } => {
                 status.device = device.clone();
@@ -107,37 +113,68 @@ impl Joiner {
     }
 
     pub(super) fn wants_to_ask(&self) -> bool {
-        matches!(&self.phase, Phase::Agreed(_, Step::Question { asked: false, .. }))
+        matches!(
+            &self.phase,
+            Phase::Agreed(_, Step::Question { asked: false, .. } | Step::Compare { asked: false, .. })
+        )
     }
 
-    pub(super) fn is_asking(&self) -> bool {
-        matches!(&self.phase, Phase::Agreed(_, Step::Question { asked: true, .. }))
+    /// What its open question is about, if one is open.
+    pub(super) fn asking(&self) -> Option<Asking> {
+        match &self.phase {
+            Phase::Agreed(_, Step::Question { asked: true, .. }) => Some(Asking::Approval),
+            Phase::Agreed(_, Step::Compare { asked: true, .. }) => Some(Asking::Comparison),
+            Phase::Agreed(..) | Phase::Searching(_) | Phase::Over { .. } => None,
+        }
+    }
+
+    /// Whether it has a comparison going, shown or not.
+    pub(super) fn is_comparing(&self) -> bool {
+        matches!(&self.phase, Phase::Agreed(_, Step::Compare { .. }))
     }
 
     pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
         let Phase::Agreed(agreed, step) = &mut self.phase else {
             return;
         };
-        let Step::Question { hs, asked, .. } = step else {
-            return;
-        };
-        *asked = true;
-        let device = card(hs.agreement());
-        cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path: agreed.path });
-        if self.consent == Consent::Given {
-            self.answer(Answer::Allow, cx);
+        match step {
+            Step::Question { hs, asked, .. } => {
+                *asked = true;
+                let device = card(hs.agreement());
+                cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path: agreed.path });
+                if self.consent == Consent::Given {
+                    self.answer(Answer::Allow, cx);
+                }
+            }
+            // Consent given in advance says nothing about two screens.
+            Step::Compare { hs, asked, .. } => {
+                *asked = true;
+                let sas = hs.sas().clone();
+                cx.event(Event::ComparisonNeeded { session: self.id.clone(), sas, path: agreed.path });
+            }
+            Step::AwaitH4 { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH6 { .. }
+            | Step::Reaching { .. }
+            | Step::StoringPaired { .. } => {}
         }
     }
 
-    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) -> bool {
-        if !self.is_asking() {
-            return false;
+    /// Takes the person's answer to the open question; one that asks for a comparison can only be turned down here.
+    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) {
+        match (self.asking(), answer) {
+            (Some(Asking::Approval), Answer::Allow) => self.allow(cx),
+            (Some(_), Answer::Deny) => self.decline(Cause::Rejected, cx),
+            (Some(Asking::Comparison), Answer::Allow) | (None, _) => {}
         }
-        match answer {
-            Answer::Allow => self.allow(cx),
-            Answer::Deny => self.decline(Cause::Rejected, cx),
+    }
+
+    /// Takes what the person says of the two screens.
+    pub(super) fn compared(&mut self, matches: bool, cx: &mut Context<'_>) {
+        if self.asking() != Some(Asking::Comparison) {
+            return;
         }
-        true
+        if matches { self.confirm(cx) } else { self.decline(Cause::AuthenticationFailed, cx) }
     }
 
     /// Gives up. False once our person agreed: then only the commit can end it.
@@ -155,7 +192,7 @@ impl Joiner {
                     }
                     true
                 }
-                Step::Question { .. } => {
+                Step::Compare { .. } | Step::Question { .. } => {
                     self.decline(Cause::Cancelled, cx);
                     true
                 }
@@ -223,9 +260,11 @@ impl Joiner {
         };
         let ours = match step {
             Step::AwaitH6 { pairing_id: id, .. } | Step::Reaching { pairing_id: id, .. } => *id == pairing_id,
-            Step::AwaitH4 { .. } | Step::Question { .. } | Step::StoringPending { .. } | Step::StoringPaired { .. } => {
-                false
-            }
+            Step::Compare { .. }
+            | Step::AwaitH4 { .. }
+            | Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::StoringPaired { .. } => false,
         };
         if ours && let Some((agreed, _)) = self.take_agreed() {
             self.paired(*agreed, pairing_id, cx);
@@ -301,28 +340,61 @@ impl Joiner {
 
     fn handle_h2(&mut self, stream: StreamId, frame: &Frame, cx: &mut Context<'_>) {
         match self.search().and_then(|search| search.handle_h2(stream, frame, cx)) {
-            Some(Proof::GoOn(proved, found)) => self.go_on(*proved, stream, found, cx),
+            Some(Proof::GoOn(proved, found)) => {
+                let (step, h3) = introduce(*proved, cx);
+                cx.send(stream, vec![h3.clone()]);
+                self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, h3)), step);
+            }
+            Some(Proof::Compare(hs, s3, found)) => {
+                cx.send(stream, vec![s3.clone()]);
+                let step = Step::Compare { hs, asked: false, until: cx.now.time + limits::QUESTION };
+                self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, s3)), step);
+            }
             Some(Proof::Over(refusal)) => self.fail_search(over_cause(refusal), cx),
             None => {}
         }
     }
 
-    fn go_on(&mut self, proved: ProvedCode, stream: StreamId, found: Found, cx: &mut Context<'_>) {
-        let info = cx.own_info();
-        let (hs, h3) = proved.send(&cx.config.identity, &info, cx.rng);
-        cx.send(stream, vec![h3.clone()]);
-        let step = Step::AwaitH4 { hs: Box::new(hs), until: cx.now.time + limits::PEER_ANSWER };
-        self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, h3)), step);
+    /// Both screens show the same: our person has answered, and our identity may be shown.
+    fn confirm(&mut self, cx: &mut Context<'_>) {
+        let Some((mut agreed, step)) = self.take_agreed() else { return };
+        let step = match step {
+            Step::Compare { hs, .. } => {
+                let (step, h3) = introduce(hs.matched(), cx);
+                agreed.confirmed = true;
+                agreed.last = h3.clone();
+                // Without a stream it follows the resume.
+                if let Some(stream) = agreed.stream() {
+                    cx.send(stream, vec![h3]);
+                }
+                step
+            }
+            step @ (Step::AwaitH4 { .. }
+            | Step::Question { .. }
+            | Step::StoringPending { .. }
+            | Step::AwaitH6 { .. }
+            | Step::Reaching { .. }
+            | Step::StoringPaired { .. }) => step,
+        };
+        self.phase = Phase::Agreed(agreed, step);
     }
 
     fn handle_agreed(&mut self, frame: &Frame, cx: &mut Context<'_>) {
         let Some((mut agreed, step)) = self.take_agreed() else { return };
         let now = cx.now.time;
         let step = match step {
+            // Nothing is due from the initiator: it breaks the comparison off.
+            Step::Compare { .. } => return self.fail(*agreed, Cause::AuthenticationFailed, cx),
             Step::AwaitH4 { hs, .. } => match hs.handle(frame) {
                 Ok(H4::Offer(hs)) => {
                     agreed.device = Some(card(hs.agreement()));
-                    Step::Question { hs, asked: false, until: now + limits::QUESTION }
+                    let confirmed = agreed.confirmed;
+                    let step = Step::Question { hs, asked: false, until: now + limits::QUESTION };
+                    self.phase = Phase::Agreed(agreed, step);
+                    if confirmed {
+                        self.allow(cx);
+                    }
+                    return;
                 }
                 Ok(H4::Denied(denial)) => return self.fail(*agreed, denial_cause(denial), cx),
                 Err(_) => return self.fail(*agreed, Cause::AuthenticationFailed, cx),
@@ -351,6 +423,11 @@ impl Joiner {
         agreed.lost(cx.now.time);
         // If the initiator closed on purpose, it has wiped its side of the handshake.
         let step = match (end, step) {
+            // While one of the two compares, that says that the screens differ.
+            (StreamEnd::Finished, Step::Compare { .. }) => return self.fail(*agreed, Cause::AuthenticationFailed, cx),
+            (StreamEnd::Finished, Step::AwaitH4 { .. }) if agreed.confirmed => {
+                return self.fail(*agreed, Cause::AuthenticationFailed, cx);
+            }
             (StreamEnd::Finished, Step::AwaitH4 { .. } | Step::Question { .. }) => {
                 return self.fail(*agreed, Cause::ConnectionLost, cx);
             }
@@ -373,7 +450,8 @@ impl Joiner {
                 let job = cx.job(Job::Store(StoreChange::Pending(Box::new(pending))));
                 Step::StoringPending { job, hs }
             }
-            step @ (Step::AwaitH4 { .. }
+            step @ (Step::Compare { .. }
+            | Step::AwaitH4 { .. }
             | Step::StoringPending { .. }
             | Step::AwaitH6 { .. }
             | Step::Reaching { .. }
@@ -382,6 +460,7 @@ impl Joiner {
         self.phase = Phase::Agreed(agreed, step);
     }
 
+    /// Our person says no: to the device, or to the comparison, which has no word for that but a closed stream.
     fn decline(&mut self, cause: Cause, cx: &mut Context<'_>) {
         let Some((agreed, step)) = self.take_agreed() else { return };
         if let (Some(stream), Step::Question { hs, .. }) = (agreed.stream(), step) {
@@ -404,7 +483,8 @@ impl Joiner {
                 Step::AwaitH6 { hs: Box::new(hs), pairing_id, until, ends: until + limits::RESUME }
             }
             Step::StoringPaired { job, pairing_id } if job == id => return self.paired(*agreed, pairing_id, cx),
-            step @ (Step::AwaitH4 { .. }
+            step @ (Step::Compare { .. }
+            | Step::AwaitH4 { .. }
             | Step::Question { .. }
             | Step::StoringPending { .. }
             | Step::AwaitH6 { .. }
@@ -418,7 +498,11 @@ impl Joiner {
         let Some((agreed, step)) = self.take_agreed() else { return };
         let ours = match &step {
             Step::StoringPending { job, .. } | Step::StoringPaired { job, .. } => *job == id,
-            Step::AwaitH4 { .. } | Step::Question { .. } | Step::AwaitH6 { .. } | Step::Reaching { .. } => false,
+            Step::Compare { .. }
+            | Step::AwaitH4 { .. }
+            | Step::Question { .. }
+            | Step::AwaitH6 { .. }
+            | Step::Reaching { .. } => false,
         };
         if ours {
             return self.fail(*agreed, Cause::Storage, cx);
@@ -432,8 +516,13 @@ impl Joiner {
         let gave_up = agreed.gave_up(now);
         let step = match step {
             Step::AwaitH4 { until, .. } if now >= until => return self.fail(*agreed, Cause::TimedOut, cx),
-            Step::AwaitH4 { .. } | Step::Question { .. } if gave_up => {
+            Step::Compare { .. } | Step::AwaitH4 { .. } | Step::Question { .. } if gave_up => {
                 return self.fail(*agreed, Cause::ConnectionLost, cx);
+            }
+            Step::Compare { until, .. } if now >= until => {
+                // Silence is not "they differ": the initiator's person may be as silent, and its own time runs out too.
+                agreed.abandon(cx);
+                return self.fail(*agreed, Cause::TimedOut, cx);
             }
             Step::Question { until, .. } if now >= until => {
                 self.phase = Phase::Agreed(agreed, step);
@@ -451,7 +540,8 @@ impl Joiner {
             Step::Reaching { until, .. } if now >= until => {
                 return self.fail(*agreed, Cause::ConnectionLost, cx);
             }
-            step @ (Step::AwaitH4 { .. }
+            step @ (Step::Compare { .. }
+            | Step::AwaitH4 { .. }
             | Step::Question { .. }
             | Step::StoringPending { .. }
             | Step::AwaitH6 { .. }
@@ -504,6 +594,13 @@ impl Joiner {
             }
         }
     }
+}
+
+/// Shows our identity: H3, and the wait for H4.
+fn introduce(proved: Proved, cx: &mut Context<'_>) -> (Step, Frame) {
+    let info = cx.own_info();
+    let (hs, h3) = proved.send(&cx.config.identity, &info, cx.rng);
+    (Step::AwaitH4 { hs: Box::new(hs), until: cx.now.time + limits::PEER_ANSWER }, h3)
 }
 
 fn card(agreement: &Agreement) -> PeerCard {

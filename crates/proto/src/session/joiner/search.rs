@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::addr::{Address, LoopbackPolicy, Path, may_dial};
 use crate::cause::Cause;
-use crate::handshake::joiner::{self as hs, H2, ProvedCode, SentH1};
+use crate::handshake::joiner::{self as hs, Comparing, H2, Proved, SentH1};
 use crate::handshake::{Mode, Refusal};
 use crate::id::{ConnId, JobId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
@@ -24,6 +24,7 @@ const MAX_ADDRESSES: usize = 12;
 pub(super) struct Search {
     keys: CodeKeys,
     mode: Mode,
+    verify: bool,
     pin: Option<Tid>,
     look_up: LookUp,
     candidates: Vec<Candidate>,
@@ -39,7 +40,9 @@ pub(super) struct Search {
 /// What H2 of a candidate means for the session.
 pub(super) enum Proof {
     /// It proved the code: the search is over.
-    GoOn(Box<ProvedCode>, Found),
+    GoOn(Box<Proved>, Found),
+    /// The same, and both people compare first; the frame is S3.
+    Compare(Box<Comparing>, Frame, Found),
     /// It proved the code and says that the code is over.
     Over(Refusal),
 }
@@ -81,11 +84,12 @@ enum State {
 }
 
 impl Search {
-    pub(super) fn new(target: Target, dht: bool, now: Time) -> Search {
+    pub(super) fn new(target: Target, verify: bool, dht: bool, now: Time) -> Search {
         let Target { keys, mode, pin, .. } = target;
         Search {
             keys,
             mode,
+            verify,
             pin,
             look_up: LookUp { enabled: dht, started: now, count: 0, running: Vec::new() },
             candidates: Vec::new(),
@@ -173,7 +177,7 @@ impl Search {
             return;
         };
         if let State::Opening { address, path, .. } = candidate.state {
-            let (hs, frames) = hs::start(&self.keys, self.mode, cx.config.tid, candidate.tid, cx.rng);
+            let (hs, frames) = hs::start(&self.keys, self.mode, self.verify, cx.config.tid, candidate.tid, cx.rng);
             cx.send(stream, frames.into());
             let until = cx.now.time + limits::HANDSHAKE_STEP;
             candidate.state = State::AwaitH2 { stream, address, path, hs: Box::new(hs), until };
@@ -201,11 +205,15 @@ impl Search {
         else {
             return None;
         };
+        let found = Found { tid: candidate.tid, addresses: best_first(address, &candidate.addresses), path };
         match hs.handle(frame) {
             Ok(H2::GoOn(proved)) => {
-                let found = Found { tid: candidate.tid, addresses: best_first(address, &candidate.addresses), path };
                 self.drop_others(Some(index), cx);
                 Some(Proof::GoOn(proved, found))
+            }
+            Ok(H2::Compare(comparing, s3)) => {
+                self.drop_others(Some(index), cx);
+                Some(Proof::Compare(comparing, s3, found))
             }
             Ok(H2::Refused(Refusal::Busy)) => {
                 cx.finish(stream);
