@@ -7,6 +7,7 @@
 mod advertiser;
 mod initiator;
 mod joiner;
+mod strangers;
 mod table;
 
 use std::collections::{BTreeMap, VecDeque};
