@@ -2,7 +2,6 @@
 //! stack appears here.
 
 use std::future::Future;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use handfast_proto::addr::{Address, InterfaceAddress};
@@ -452,27 +451,4 @@ pub trait Transport: Send {
 
     /// Ends it and waits until everything is closed, at most a few seconds. Events that were not taken are lost.
     fn end(self) -> impl Future<Output = ()> + Send;
-}
-
-/// The address prefix that limits count by: an IPv4 address, or the /56 of an IPv6 address, which is what one
-/// subscriber has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Subscriber([u8; 7]);
-
-impl Subscriber {
-    /// The subscriber that `ip` belongs to.
-    pub(crate) fn of(ip: IpAddr) -> Subscriber {
-        match ip {
-            IpAddr::V4(ip) => {
-                let [a, b, c, d] = ip.octets();
-                // No IPv6 /56 in use starts with 0xff ff ff: that is multicast.
-                Subscriber([0xff, 0xff, 0xff, a, b, c, d])
-            }
-            IpAddr::V6(ip) => {
-                let mut prefix = [0; 7];
-                prefix.copy_from_slice(&ip.octets()[..7]);
-                Subscriber(prefix)
-            }
-        }
-    }
 }

@@ -316,6 +316,29 @@ pub fn for_advert(own: &[Address], loopback: LoopbackPolicy, max: usize) -> Vec<
     list
 }
 
+/// The address prefix that limits count by: an IPv4 address, or the /56 of an IPv6 address, which is what one
+/// subscriber has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subscriber([u8; 7]);
+
+impl Subscriber {
+    /// The subscriber that `ip` belongs to; an IPv4 address in IPv6 form is the same as in its own.
+    pub fn of(ip: IpAddr) -> Subscriber {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => {
+                let [a, b, c, d] = ip.octets();
+                // No IPv6 /56 in use starts with 0xff ff ff: that is multicast.
+                Subscriber([0xff, 0xff, 0xff, a, b, c, d])
+            }
+            IpAddr::V6(ip) => {
+                let mut prefix = [0; 7];
+                prefix.copy_from_slice(&ip.octets()[..7]);
+                Subscriber(prefix)
+            }
+        }
+    }
+}
+
 /// An address of one of our interfaces with the length of its prefix, as the system lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterfaceAddress {

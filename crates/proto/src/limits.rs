@@ -19,6 +19,16 @@ pub const MAX_ENDED: usize = 64;
 pub const MAX_FAILED_PROOFS: u8 = 3;
 /// Streams behind a valid tag that wait for H1, for one code; the protocol allows 32 handshakes a code.
 pub const MAX_HALF_OPEN: usize = 32;
+/// Streams whose first frame is due, and those of one subscriber among them: nothing is known of who opened them, so the
+/// oldest goes first (protocol, section 12).
+pub const MAX_FRESH: usize = 32;
+/// See [`MAX_FRESH`]: a program needs one, some more may share its address.
+pub const MAX_FRESH_PER_SUBSCRIBER: usize = 4;
+/// Handshakes without a valid tag that are heard each second, after a burst of [`STRANGER_BURST`]. People who enter an
+/// old code are slower than that.
+pub const STRANGERS_PER_SECOND: u32 = 5;
+/// See [`STRANGERS_PER_SECOND`].
+pub const STRANGER_BURST: u32 = 20;
 
 /// From P1 to H1, and from H2 to S3 or H3: both are sent at once by a program that means it.
 pub const HANDSHAKE_STEP: Duration = Duration::from_secs(10);

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::net::IpAddr;
 use std::task::{Context, Poll};
 
+use handfast_proto::addr::Subscriber;
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
@@ -14,7 +14,6 @@ use libp2p::swarm::{
 };
 
 use super::ids;
-use crate::api::Subscriber;
 
 /// How many connections others may open.
 #[derive(Clone, Copy, Debug)]
@@ -25,19 +24,25 @@ pub(crate) struct Limits {
     pub(crate) per_subscriber: usize,
     /// Handshakes that run.
     pub(crate) pending: usize,
+    /// Handshakes that run with one subscriber. libp2p ends none of them before its timeout, so a host that opens
+    /// connections and stays silent holds its places for seconds: far fewer than there are, and as many as an honest
+    /// host with a full race of dials needs.
+    pub(crate) pending_per_subscriber: usize,
 }
 
 impl Limits {
     /// A device: eight pairings and 256 paired devices do not come at once.
-    pub(crate) const DEVICE: Limits = Limits { established: 128, per_subscriber: 64, pending: 64 };
-    /// A node: what fits in a few hundred MB with the buffers of QUIC.
-    pub(crate) const NODE: Limits = Limits { established: 4_096, per_subscriber: 64, pending: 512 };
+    pub(crate) const DEVICE: Limits =
+        Limits { established: 128, per_subscriber: 64, pending: 64, pending_per_subscriber: 8 };
+    /// A node: what fits in a few hundred MB with the buffers of QUIC. Many devices may share one address.
+    pub(crate) const NODE: Limits =
+        Limits { established: 4_096, per_subscriber: 64, pending: 512, pending_per_subscriber: 32 };
 }
 
 /// Admits or refuses connections.
 pub(crate) struct Behaviour {
     limits: Limits,
-    pending: BTreeSet<ConnectionId>,
+    pending: BTreeMap<ConnectionId, Subscriber>,
     inbound: BTreeMap<ConnectionId, Subscriber>,
     held_by: BTreeMap<Subscriber, usize>,
     given_up: BTreeSet<ConnectionId>,
@@ -51,6 +56,8 @@ enum Refused {
     Full,
     #[error("too many connections from that address are open")]
     SubscriberFull,
+    #[error("too many connections from that address have not said who opens them")]
+    SubscriberSilent,
     #[error("the dial was given up")]
     GivenUp,
     #[error("the address has no IP address")]
@@ -61,7 +68,7 @@ impl Behaviour {
     pub(crate) fn new(limits: Limits) -> Behaviour {
         Behaviour {
             limits,
-            pending: BTreeSet::new(),
+            pending: BTreeMap::new(),
             inbound: BTreeMap::new(),
             held_by: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -93,11 +100,7 @@ impl Behaviour {
 }
 
 fn subscriber_of(address: &Multiaddr) -> Option<Subscriber> {
-    ids::address_of(address).map(|a| Subscriber::of(canonical(a.ip)))
-}
-
-fn canonical(ip: IpAddr) -> IpAddr {
-    ip.to_canonical()
+    ids::address_of(address).map(|a| Subscriber::of(a.ip))
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -117,10 +120,13 @@ impl NetworkBehaviour for Behaviour {
         if held >= self.limits.per_subscriber {
             return self.refuse(Refused::SubscriberFull);
         }
+        if self.pending.values().filter(|other| **other == subscriber).count() >= self.limits.pending_per_subscriber {
+            return self.refuse(Refused::SubscriberSilent);
+        }
         if self.pending.len() >= self.limits.pending || self.inbound.len() >= self.limits.established {
             return self.refuse(Refused::Full);
         }
-        self.pending.insert(id);
+        self.pending.insert(id, subscriber);
         Ok(())
     }
 

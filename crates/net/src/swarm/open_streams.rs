@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use handfast_proto::addr::Transport;
+use handfast_proto::addr::{Subscriber, Transport};
 use handfast_proto::id::{ConnId, JobId, StreamId};
 use handfast_proto::wire::frames::Frame;
 use libp2p::swarm::Stream;
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::conns::Conn;
 use super::stream_io::{self, Channels, FromStream, Kind, Stop, ToStream, WRITE_QUEUE};
 use super::streams::Permit;
-use crate::api::{StreamProtocol, Subscriber};
+use crate::api::StreamProtocol;
 
 /// Inbound streams on which no whole frame has come yet: in all, and of one IP address or /56.
 const MAX_SILENT: usize = 32;
@@ -102,21 +102,22 @@ impl OpenStreams {
         id
     }
 
-    /// A stream that a peer opened says nothing. It is dropped when its subscriber has too many such.
+    /// A stream that a peer opened says nothing. If its subscriber has too many such, the oldest of them is dropped; if
+    /// there are too many in all, the oldest of all.
     pub(crate) fn silent(&mut self, id: StreamId, ip: IpAddr) {
-        let subscriber = Subscriber::of(ip.to_canonical());
-        let (all, same) = self.open.values().fold((0, 0), |(all, same), open| match open.voice {
-            Voice::Silent(_, other) => (all + 1, same + usize::from(other == subscriber)),
-            Voice::New(_) | Voice::Heard => (all, same),
-        });
+        let subscriber = Subscriber::of(ip);
         let Some(open) = self.open.get_mut(&id) else {
             return;
         };
         if let Voice::New(protocol) = open.voice {
             open.voice = Voice::Silent(protocol, subscriber);
         }
-        if all >= MAX_SILENT || same >= MAX_SILENT_PER_SUBSCRIBER {
-            open.stop(Stop::Drop);
+        let silent = self.open.iter().filter_map(|(id, open)| match open.voice {
+            Voice::Silent(_, of) if !open.leaving => Some((*id, of)),
+            Voice::Silent(..) | Voice::New(_) | Voice::Heard => None,
+        });
+        if let Some(oldest) = one_too_many(&silent.collect::<Vec<_>>(), subscriber) {
+            self.reset(oldest);
         }
     }
 
@@ -223,5 +224,49 @@ impl Open {
             // An error means that the task has ended already.
             let _ = channel.send(stop);
         }
+    }
+}
+
+/// Which of the silent streams must go after one of `subscriber` has been added. Ids ascend as streams are opened.
+fn one_too_many(silent: &[(StreamId, Subscriber)], subscriber: Subscriber) -> Option<StreamId> {
+    let mut same = silent.iter().filter(|(_, of)| *of == subscriber);
+    let oldest_of_same = same.next();
+    let oldest = if same.count() >= MAX_SILENT_PER_SUBSCRIBER {
+        oldest_of_same
+    } else if silent.len() > MAX_SILENT {
+        silent.first()
+    } else {
+        None
+    };
+    oldest.map(|(id, _)| *id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a48_the_oldest_silent_stream_goes_first_and_nobody_pays_for_another_subscriber() {
+        let of = |n: u8| Subscriber::of(IpAddr::from([5, 1, 1, n]));
+        let mut silent: Vec<(StreamId, Subscriber)> = Vec::new();
+        for n in 0..200 {
+            // Two who flood, from the tenth stream on, and others with one each.
+            let subscriber = if n < 10 { of(100 + n as u8) } else { of(n as u8 % 2) };
+            silent.push((StreamId(n), subscriber));
+            if let Some(gone) = one_too_many(&silent, subscriber) {
+                silent.retain(|(id, _)| *id != gone);
+            }
+        }
+        let left: Vec<u64> = silent.iter().map(|(id, _)| id.0).collect();
+        assert_eq!(left, (0..10).chain(192..200).collect::<Vec<_>>());
+        // Many subscribers at once: the oldest of all makes room.
+        for n in 0..100 {
+            silent.push((StreamId(200 + n), of(n as u8 + 2)));
+            if let Some(gone) = one_too_many(&silent, of(n as u8 + 2)) {
+                silent.retain(|(id, _)| *id != gone);
+            }
+        }
+        let left: Vec<u64> = silent.iter().map(|(id, _)| id.0).collect();
+        assert_eq!(left, (268..300).collect::<Vec<_>>());
     }
 }

@@ -170,11 +170,32 @@ async fn a_silent_peer_over_tcp_is_lost_too() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_subscriber_may_hold_64_connections() {
     let mut alice = Peer::start(config(11, Role::Device, vec![tcp()], vec![])).await;
-    for seed in 100..170 {
-        rogue::run(seed, alice.addresses[0], vec![]);
+    // One after the other: handshakes that run have a lower limit.
+    for n in 0..70 {
+        rogue::run(100 + n, alice.addresses[0], vec![]);
+        let n = usize::from(n) + 1;
+        alice.until_status(|status| status.inbound + status.refused_connections as usize == n).await;
     }
-    alice.until_status(|status| status.inbound == 64 && status.refused_connections == 6).await;
-    assert_eq!(alice.status().await.connections, 64);
+    let status = alice.status().await;
+    assert_eq!((status.inbound, status.refused_connections, status.connections), (64, 6, 64));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a48_silent_connections_of_one_host_leave_room_for_everybody_else() {
+    let mut alice = Peer::start(config(11, Role::Device, vec![quic(), tcp()], vec![])).await;
+    let target = alice.address(Transport::Tcp);
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("another host");
+        silent.push(socket.connect((target.ip, target.port).into()).await.expect("accepted by the system"));
+    }
+    alice.until_status(|status| status.refused_connections >= 92).await;
+    for (seed, transport) in [(12, Transport::Tcp), (13, Transport::Quic)] {
+        let mut bob = Peer::start(config(seed, Role::Device, vec![quic(), tcp()], vec![])).await;
+        bob.dial(Some(alice.tid()), vec![alice.address(transport)]).await;
+    }
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,6 +7,7 @@
 mod advertiser;
 mod initiator;
 mod joiner;
+mod strangers;
 mod strikes;
 mod table;
 

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::secret::Rng;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
+use crate::session::strangers::Strangers;
 use crate::session::{
     Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, SessionStatus, StreamEnd, earlier,
 };
@@ -20,16 +21,13 @@ use crate::time::{Now, Time};
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::record::Topic;
 
-/// Streams whose first frame is due; the driver gives them 10 s. More than the protocol allows in flight is a flood.
-const MAX_FRESH_STREAMS: usize = 32;
-
 /// All sessions of one device. See the module's text for how to drive it.
 pub struct Table {
     config: Config,
     rng: Rng,
     addresses: Vec<Address>,
     sessions: Vec<Session>,
-    fresh: BTreeMap<StreamId, Inbound>,
+    strangers: Strangers,
     owners: BTreeMap<JobId, u64>,
     next_job: u64,
     next_key: u64,
@@ -101,7 +99,7 @@ impl Table {
             rng,
             addresses: Vec::new(),
             sessions: Vec::new(),
-            fresh: BTreeMap::new(),
+            strangers: Strangers::default(),
             owners: BTreeMap::new(),
             next_job: 0,
             next_key: 0,
@@ -225,17 +223,14 @@ impl Table {
 
     /// Somebody opened a pairing stream to us.
     pub fn handle_inbound(&mut self, stream: StreamId, from: Inbound) {
-        if self.fresh.len() >= MAX_FRESH_STREAMS
-            && let Some((oldest, _)) = self.fresh.pop_first()
-        {
-            self.out.push_back(Output::Finish(oldest));
+        if let Some(oldest) = self.strangers.arrived(stream, from) {
+            self.out.push_back(Output::Reset(oldest));
         }
-        self.fresh.insert(stream, from);
     }
 
     /// A frame arrived on a pairing stream.
     pub fn handle_frame(&mut self, stream: StreamId, frame: Frame, now: Now) {
-        if let Some(from) = self.fresh.remove(&stream) {
+        if let Some(from) = self.strangers.take(stream) {
             self.handle_first_frame(stream, from, &frame, now);
         } else if let Some(index) = self.owner_of(stream) {
             self.on_session(index, now, |machine, _, cx| match machine {
@@ -250,7 +245,7 @@ impl Table {
 
     /// A pairing stream ended.
     pub fn handle_stream_end(&mut self, stream: StreamId, end: StreamEnd, now: Now) {
-        self.fresh.remove(&stream);
+        self.strangers.take(stream);
         if let Some(index) = self.owner_of(stream) {
             self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.handle_stream_end(stream, end, cx),
@@ -333,7 +328,7 @@ impl Table {
     /// Jobs handed out and not answered, streams not attributed yet, live sessions: for bounds and leak tests.
     pub fn load(&self) -> (usize, usize, usize) {
         let live = self.sessions.iter().filter(|s| s.machine.is_live()).count();
-        (self.owners.len(), self.fresh.len(), live)
+        (self.owners.len(), self.strangers.len(), live)
     }
 
     fn handle_first_frame(&mut self, stream: StreamId, from: Inbound, frame: &Frame, now: Now) {
@@ -356,8 +351,10 @@ impl Table {
             | FrameType::Pong => false,
         };
         if !taken {
-            // Silently: whoever has no code learns nothing.
-            self.out.push_back(Output::Finish(stream));
+            // Silently: whoever has no code learns nothing. Above the allowance not even what was received is kept
+            // until an orderly end.
+            let heard = self.strangers.hear(now.time);
+            self.out.push_back(if heard { Output::Finish(stream) } else { Output::Reset(stream) });
         }
     }
 

@@ -69,6 +69,35 @@ fn attack_1_b17_ten_thousand_p1_without_the_code_leave_no_state_and_get_no_answe
 }
 
 #[test]
+fn attack_13_b25_ten_thousand_wrong_tags_are_limited_in_rate_and_the_right_joiner_pairs_in_the_midst_of_them() {
+    let mut bench = Bench::new(1);
+    let (session, code) = bench.code(600);
+    let mut strangers = Guest::new(2, &Code::generate(&mut rng(9)));
+    let mut flood = |bench: &mut Bench, n: usize| {
+        let before = (bench.closed.len(), bench.reset);
+        for _ in 0..n {
+            strangers.knock(bench);
+        }
+        assert!(bench.take_sent(StreamId(0)).is_empty() && bench.sent.is_empty(), "nothing is answered");
+        // Each is closed at its P1, and its H1 meets a stream that nobody knows.
+        let closed = bench.closed.len() - before.0;
+        assert_eq!(closed, 2 * n);
+        n - (bench.reset - before.1)
+    };
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(flood(&mut bench, 5_000), 20, "a burst is heard to its end");
+    // The right joiner comes, with nothing left of the allowance, and the flood goes on around it.
+    let mut guest = Guest::new(5, &code);
+    let (stream, sent) = guest.knock(&mut bench);
+    assert!(matches!(Guest::h2(&mut bench, stream, sent), Some(H2::GoOn(_))));
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(flood(&mut bench, 5_000), 10, "five a second");
+    guest.introduce(&mut bench);
+    bench.answer(&session, true);
+    assert_eq!(bench.stored.len(), 1);
+}
+
+#[test]
 fn attack_1_a_stream_that_begins_with_anything_else_is_closed() {
     let mut bench = Bench::new(1);
     bench.code(600);

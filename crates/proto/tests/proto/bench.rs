@@ -65,6 +65,8 @@ pub(crate) struct Bench {
     pub(crate) events: Vec<Event>,
     pub(crate) sent: Vec<(StreamId, Frame)>,
     pub(crate) closed: Vec<StreamId>,
+    /// How many of them were abandoned without an orderly end.
+    pub(crate) reset: usize,
     pub(crate) jobs: Vec<(JobId, Job)>,
     /// Pairings that were made durable as pending.
     pub(crate) stored: Vec<Agreement>,
@@ -93,6 +95,7 @@ impl Bench {
             events: Vec::new(),
             sent: Vec::new(),
             closed: Vec::new(),
+            reset: 0,
             jobs: Vec::new(),
             stored: Vec::new(),
             paired: 0,
@@ -126,7 +129,11 @@ impl Bench {
             let now = self.clocks();
             match output {
                 Output::Send { stream, frames } => self.sent.extend(frames.into_iter().map(|f| (stream, f))),
-                Output::Finish(stream) | Output::Reset(stream) => self.closed.push(stream),
+                Output::Finish(stream) => self.closed.push(stream),
+                Output::Reset(stream) => {
+                    self.closed.push(stream);
+                    self.reset += 1;
+                }
                 Output::Job(id, Job::Store(change)) => {
                     match change {
                         StoreChange::Pending(pending) => self.stored.push(pending.agreement),
