@@ -1,5 +1,6 @@
 //! The lab proves itself first, then the real program in it.
 
+mod attacks;
 mod programs;
 mod selftest;
 mod traffic;

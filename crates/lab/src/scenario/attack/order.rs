@@ -9,15 +9,15 @@ use handfast_proto::wire::frames::{Frame, FrameType};
 use super::forge::joiner::{Opening, Started};
 use super::forge::{self, H3, H4, H5, H6, RESUME};
 use super::imposters::{Believing, believing};
-use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Stage, case, must_close, must_end};
+use super::stage::{ANSWER, Case, Knowledge, PATIENCE, Shown, Stage, case, must_close, must_end};
 use crate::device::COMMAND_LIMIT;
 use crate::peer::{Peer, Reply};
 
 pub(super) const CASES: &[Case] = &[
     case("7", "to the initiator: every other frame in place of P1", anything_first),
-    case("7", "to the initiator: H1 before P1, P1 twice, no H1", swapped_opening),
+    case("7", "to the initiator: H1 before P1, P1 twice", swapped_opening),
     case("7", "to the initiator: every other frame in place of H3", anything_for_h3),
-    case("7", "to the initiator: H3 that does not come", dropped_h3),
+    case("7", "to the initiator: H1 that does not come, then H3", dropped),
     case("7", "to the initiator: H3 three times", repeated_h3),
     case("7", "to the initiator: another H3 during the question", second_h3),
     case("7", "to the joiner: every other frame in place of H2", anything_for_h2),
@@ -55,18 +55,19 @@ fn anything_first(stage: &Stage) -> Result<String> {
 
 fn swapped_opening(stage: &Stage) -> Result<String> {
     let shown = stage.offer_published(&["--yes"])?;
-    let orders: [fn(Frame, Frame) -> Vec<Frame>; 3] =
-        [|p1, h1| vec![h1, p1], |p1, h1| vec![p1.clone(), p1, h1], |p1, _| vec![p1]];
-    for (order, limit) in orders.into_iter().zip([ANSWER, ANSWER, STEP_LIMIT]) {
-        let [p1, h1]: [Frame; 2] =
-            stage.start(&shown, &Opening::default())?.frames.try_into().ok().context("P1 and H1")?;
-        let conn = stage.connect(&shown)?;
-        let stream = stage.mallory.say(conn, StreamProtocol::Pair, order(p1, h1))?;
-        must_close(&stage.mallory.reply(stream, limit))?;
+    let orders: [fn(Frame, Frame) -> Vec<Frame>; 2] = [|p1, h1| vec![h1, p1], |p1, h1| vec![p1.clone(), p1, h1]];
+    for order in orders {
+        let [p1, h1] = opening(stage, &shown)?;
+        must_close(&stage.say(&shown, order(p1, h1))?.1)?;
     }
     shown.is_untouched()?;
     stage.still_pairs(shown)?;
     Ok("closed without a word".to_owned())
+}
+
+/// P1 and H1 as a code holder says them.
+fn opening(stage: &Stage, shown: &Shown) -> Result<[Frame; 2]> {
+    stage.start(shown, &Opening::default())?.frames.try_into().ok().context("P1 and H1")
 }
 
 fn anything_for_h3(stage: &Stage) -> Result<String> {
@@ -82,10 +83,16 @@ fn anything_for_h3(stage: &Stage) -> Result<String> {
     Ok(format!("{} types closed without a word", frames.len()))
 }
 
-fn dropped_h3(stage: &Stage) -> Result<String> {
+/// Both at once: each stream has a limit of its own.
+fn dropped(stage: &Stage) -> Result<String> {
     let shown = stage.offer_published(&["--yes"])?;
-    let (stream, _) = stage.prove(&shown)?;
-    must_close(&stage.mallory.reply(stream, STEP_LIMIT))?;
+    let [p1, _] = opening(stage, &shown)?;
+    let conn = stage.connect(&shown)?;
+    let without_h1 = stage.mallory.say(conn, StreamProtocol::Pair, vec![p1])?;
+    let (without_h3, _) = stage.prove(&shown)?;
+    must_close(&stage.mallory.reply(without_h1, STEP_LIMIT)).context("no H1")?;
+    must_close(&stage.mallory.reply(without_h3, STEP_LIMIT)).context("no H3")?;
+    shown.was_not_asked()?;
     stage.still_pairs(shown)?;
     Ok("closed after its time, the code is open again".to_owned())
 }

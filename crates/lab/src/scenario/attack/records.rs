@@ -12,10 +12,10 @@ use handfast_proto::wire::record::{Record, RecordKeys};
 use super::forge::{self, advert, open_advert, tombstone};
 use super::stage::{Case, Knowledge, PATIENCE, Stage, case, must_end};
 use crate::capture::Capture;
-use crate::device::{COMMAND_LIMIT, Device};
+use crate::device::Device;
 use crate::peer::Peer;
 use crate::process::Running;
-use crate::scenario::pairing::{self, Ending};
+use crate::scenario::pairing;
 
 pub(super) const CASES: &[Case] = &[
     case("16", "a tombstone whose seal is not the code's", forged_tombstone),
@@ -26,7 +26,7 @@ pub(super) const CASES: &[Case] = &[
     case("22", "an advert of forbidden addresses", forbidden_addresses),
     case("22", "adverts with too many and too long entries", too_many_entries),
     case("36", "adverts of another version and state", other_versions),
-    case("21", "300 records of one source", flood),
+    case("21", "more records of one source than a node keeps", flood),
 ];
 
 /// How long a joiner is watched that must not be led anywhere.
@@ -35,8 +35,8 @@ const WATCH: Duration = Duration::from_secs(3);
 /// Records of one source that a node keeps (protocol section 12).
 const PER_SOURCE: usize = 256;
 
-/// More than that.
-const FLOOD: usize = 300;
+/// More than that, the last of them only: a node that refuses a record says nothing, which a put waits for.
+const FLOOD: usize = PER_SOURCE + 16;
 
 /// How long the flood's records live.
 const FLOOD_TTL: u16 = 60;
@@ -50,34 +50,37 @@ const IP4: u8 = 0x04;
 const IP6: u8 = 0x29;
 const TCP: u8 = 0x06;
 
-/// Bob enters a code and must not get anywhere: no find, no dial of the attacker. He is stopped after a while.
-fn leads_nowhere(stage: &Stage, code: &Knowledge) -> Result<()> {
-    let joining = stage.join(&code.words, &["--yes"])?;
+/// Bob enters each code, all side by side, and must not get anywhere: no find, no dial of the attacker. He is stopped
+/// after a while.
+fn leads_nowhere(stage: &Stage, codes: &[(&str, Knowledge)]) -> Result<()> {
+    let joining: Vec<Running> =
+        codes.iter().map(|(_, code)| stage.join(&code.words, &["--yes"])).collect::<Result<_>>()?;
     let came = stage.mallory.accept(StreamProtocol::Pair, WATCH);
-    ensure!(came.is_err(), "the joiner came to the attacker");
-    for event in ["session_discovered", "connected", "pairing_failed"] {
-        ensure!(joining.event(event).is_none(), "the joiner said {event}");
+    for ((what, _), joining) in codes.iter().zip(&joining) {
+        for event in ["session_discovered", "connected", "pairing_failed"] {
+            ensure!(joining.event(event).is_none(), "{what}: the joiner said {event}");
+        }
     }
-    stop(&stage.bob, joining)
-}
-
-fn stop(device: &Device, joining: Running) -> Result<()> {
-    device.run(&["pair", "cancel"], None, COMMAND_LIMIT)?;
-    let ending = Ending::of(&joining.finish(PATIENCE)?);
-    ensure!(ending.exit == Some(6), "a cancelled joiner ended with {ending}");
+    ensure!(came.is_err(), "the joiner came to the attacker");
+    stage.clear()?;
+    for ((what, _), joining) in codes.iter().zip(joining) {
+        must_end(joining, 6, &["cancelled"]).with_context(|| (*what).to_owned())?;
+    }
     Ok(())
 }
 
 fn forged_tombstone(stage: &Stage) -> Result<String> {
-    for state in [1, 2] {
+    let mut codes = Vec::new();
+    for (what, state) in [("used", 1), ("expired", 2)] {
         let code = Knowledge::fresh()?;
         // Whoever could sign under a topic and still does not know the code: the strongest forger there is.
         let keys = RecordKeys::new(&Secret::new(code.secrets.adv_sig), Secret::new(forge::random()?));
         ensure!(keys.topic() == code.keys.topic(), "the forged record is of another topic");
         let record = keys.seal(&tombstone(state)?, 1, 300, &mut handfast_net::entropy::rng()?);
         ensure!(stage.mallory.put(&record)? > 0, "no node stored the forged record");
-        leads_nowhere(stage, &code).with_context(|| format!("state {state}"))?;
+        codes.push((what, code));
     }
+    leads_nowhere(stage, &codes)?;
     Ok("a miss: the joiner goes on searching".to_owned())
 }
 
@@ -247,11 +250,13 @@ fn too_many_entries(stage: &Stage) -> Result<String> {
         ("one too long", 2, vec![address.clone(), long]),
         ("fewer than there are", 1, vec![address; 3]),
     ];
+    let mut codes = Vec::new();
     for (what, count, list) in lists {
         let code = Knowledge::fresh()?;
         stage.advertise(&code, &advert(1, 0, tid, count, &list)?)?;
-        leads_nowhere(stage, &code).context(what)?;
+        codes.push((what, code));
     }
+    leads_nowhere(stage, &codes)?;
     Ok("a miss: nobody is dialled".to_owned())
 }
 
@@ -273,11 +278,13 @@ fn other_versions(stage: &Stage) -> Result<String> {
         ("open, without a key", advert(1, 0, Tid([0; 32]), count, &addresses)?),
         ("padding that is not zero", longer),
     ];
+    let mut codes = Vec::new();
     for (what, plain) in adverts {
         let code = Knowledge::fresh()?;
         stage.advertise(&code, &plain)?;
-        leads_nowhere(stage, &code).context(what)?;
+        codes.push((what, code));
     }
+    leads_nowhere(stage, &codes)?;
     Ok(format!("nobody is dialled; a later version ends with {ending}"))
 }
 

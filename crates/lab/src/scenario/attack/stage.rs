@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -156,10 +157,11 @@ impl Stage {
     pub(super) fn play(&self, cases: &[Case], report: &mut Report) {
         for case in cases.iter().filter(|case| !case.slow || is_thorough(&self.options)) {
             let start = Instant::now();
+            let what = format!("{}: {}", case.attack, case.played);
+            tell(&what);
             let played = self.clear().and_then(|()| (case.play)(self));
             let outcome = played.and_then(|seen| self.check_stores().map(|()| seen));
             let ms = start.elapsed().as_millis();
-            let what = format!("{}: {}", case.attack, case.played);
             let (holds, seen) = match outcome {
                 Ok(seen) => (true, seen),
                 Err(error) => (false, format!("{error:#}")),
@@ -280,7 +282,9 @@ impl Stage {
     pub(super) fn refuse(&self, lured: Lured) -> Result<String> {
         let Lured { mut joining, inbound, .. } = lured;
         self.mallory.close(inbound.stream)?;
+        let start = Instant::now();
         while joining.wait(Duration::ZERO)?.is_none() {
+            ensure!(start.elapsed() < PATIENCE, "the joiner still tries after {PATIENCE:?}");
             if let Ok(next) = self.mallory.accept(StreamProtocol::Pair, STREAM_POLL) {
                 self.mallory.close(next.stream)?;
             }
@@ -320,6 +324,12 @@ pub(super) fn shown_by(device: &Device, extra: &[&str]) -> Result<Shown> {
     ensure!(!addresses.is_empty(), "the QR text has no address hints");
     let code = Knowledge::of(&words)?;
     Ok(Shown { process, words, session, code, tid: qr.tid, addresses })
+}
+
+/// Says on stderr what is being played: a run takes minutes, and one that stands still must tell where.
+pub(super) fn tell(what: &str) {
+    // Nothing better can be done when stderr is gone.
+    let _ = writeln!(std::io::stderr(), "playing {what}");
 }
 
 /// A device holds nobody but `honest` ones, and nothing is pending.

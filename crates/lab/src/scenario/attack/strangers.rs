@@ -64,7 +64,8 @@ const IDLE_CONNECTIONS: usize = 80;
 /// How often they are looked at.
 const FLOOD_POLL: Duration = Duration::from_millis(20);
 
-/// How long a pairing may take during such a flood: its first try must get through, not one between two waves.
+/// How long a pairing may take during such a flood: its first try must get through, not one between two waves. Where
+/// times do not count, it must come to its end all the same.
 const FLOODED_LIMIT: Duration = Duration::from_secs(3);
 
 /// How long the victim keeps a connection that says nothing.
@@ -111,7 +112,9 @@ fn man_in_the_middle(stage: &Stage) -> Result<String> {
     stage.advertise_self(&shown.code)?;
     let mut joining = stage.join(&shown.words, &["--yes"])?;
     let mut relayed = 0;
+    let start = Instant::now();
     while joining.wait(Duration::ZERO)?.is_none() {
+        ensure!(start.elapsed() < PATIENCE, "the joiner still tries after {PATIENCE:?}");
         if let Ok(inbound) = stage.mallory.accept(StreamProtocol::Pair, Duration::from_millis(200)) {
             let conn = stage.connect(&shown)?;
             relayed += stage.mallory.relay(inbound.stream, conn, PATIENCE)?.len();
@@ -249,7 +252,7 @@ fn newcomer_pairs(stage: &Stage, shown: Shown, name: &str) -> Result<Duration> {
     let offer = Offer { process: shown.process, words: shown.words, session: shown.session };
     pairing::finish(offer, |words| pairing::join(&carol, words, &["--yes"])).context("the honest pairing")?;
     let took = start.elapsed();
-    ensure!(took < FLOODED_LIMIT, "the honest pairing took {took:?}");
+    ensure!(took < FLOODED_LIMIT || !stage.options.limits, "the honest pairing took {took:?}");
     carol.stop()?;
     Ok(took)
 }

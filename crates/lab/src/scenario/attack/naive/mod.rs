@@ -5,6 +5,8 @@ mod attacks;
 mod naive_target;
 mod real_target;
 
+use std::time::Instant;
+
 use anyhow::{Context as _, Result};
 use ed25519_dalek::SigningKey;
 use handfast_proto::addr::Address;
@@ -13,7 +15,7 @@ use handfast_proto::wire::frames::Frame;
 use handfast_proto::wire::record::{Record, Topic};
 
 use super::forge;
-use super::stage::Stage;
+use super::stage::{Stage, tell};
 use crate::peer::Peer;
 use crate::report::Report;
 use crate::scenario::Options;
@@ -102,17 +104,20 @@ pub(super) fn run(options: &Options, report: &mut Report) -> Result<()> {
     let stage = Stage::new(options)?;
     for (attack, played, play) in attacks::ALL {
         for naive in [true, false] {
+            let start = Instant::now();
             let mut target: Box<dyn Target + '_> =
                 if naive { Box::new(NaiveTarget::new(&stage)?) } else { Box::new(RealTarget::new(&stage)?) };
+            let (wanted, verb) = if naive { (true, "succeeds") } else { (false, "fails") };
+            let what = format!("{attack}: {played} {verb} against {}", target.name());
+            tell(&what);
             let outcome = play(target.as_mut(), &stage.mallory).and_then(|success| target.end().map(|()| success));
             let outcome = outcome.with_context(|| format!("against {}", target.name()));
-            let (wanted, verb) = if naive { (true, "succeeds") } else { (false, "fails") };
             let (holds, seen) = match outcome {
                 Ok(success) => (success == wanted, if success { "succeeded" } else { "failed" }.to_owned()),
                 Err(error) => (false, format!("{error:#}")),
             };
-            let what = format!("{attack}: {played} {verb} against {}", target.name());
-            report.row(vec![attack.to_owned(), format!("{played}, {}", target.name()), String::new(), seen.clone()]);
+            let ms = start.elapsed().as_millis().to_string();
+            report.row(vec![attack.to_owned(), format!("{played}, {}", target.name()), ms, seen.clone()]);
             report.check(&what, holds, seen);
         }
     }
