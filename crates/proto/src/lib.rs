@@ -26,6 +26,9 @@
 //!     kind: info::DeviceType::Computer,
 //!     dht: true,
 //!     loopback: addr::LoopbackPolicy::Refuse,
+//!     lan: false,
+//!     alone: handfast_proto::cause::Cause::NoBootstrap,
+//!     vicinity: session::Vicinity::default(),
 //! };
 //! let mut table = session::Table::new(config, rng);
 //! let now = time::Now::default();

@@ -88,6 +88,21 @@ pub const UNPROVEN_TRIES: u32 = 3;
 pub const BUSY_RETRY: Duration = Duration::from_secs(2);
 /// An initiator that stays busy this long has used the code for somebody else.
 pub const BUSY: Duration = Duration::from_secs(30);
+/// A second way to a device with which a handshake runs already waits this long before it is tried.
+pub const TWIN: Duration = Duration::from_secs(1);
+/// What is known to be wrong is said this long after a search began, while it goes on.
+pub const TROUBLE: Duration = Duration::from_secs(6);
+/// By then the interfaces of a device that has just started are known.
+pub const SURROUNDINGS: Duration = Duration::from_secs(1);
+/// An initiator that heard a joiner on the local network waits this long for it before it connects to it itself: most
+/// joiners are there long before.
+pub const REVERSE: Duration = Duration::from_millis(600);
+/// How often it connects to one joiner, with this pause in between.
+pub const REVERSE_TRIES: u8 = 3;
+/// See [`REVERSE_TRIES`].
+pub const REVERSE_PAUSE: Duration = Duration::from_secs(5);
+/// Joiners that an initiator remembers for that.
+pub const MAX_REVERSE: usize = 4;
 /// Candidates a joiner tries in all.
 pub const MAX_CANDIDATES: usize = 8;
 /// Candidates tried at the same time.

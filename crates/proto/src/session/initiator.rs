@@ -15,6 +15,7 @@ use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
+use crate::session::reverse::Reverse;
 use crate::session::{
     Answer, Asking, Consent, Context, Event, Inbound, Job, JobResult, Options, Outcome, PeerCard, PendingPairing, Role,
     SessionStatus, StoreChange, StreamEnd, earlier,
@@ -34,6 +35,7 @@ pub(super) struct Initiator {
     phase: Phase,
     half_open: Vec<HalfOpen>,
     advertiser: Advertiser,
+    reverse: Reverse,
 }
 
 /// Where the code stands.
@@ -104,6 +106,7 @@ impl Initiator {
             phase: Phase::Open,
             half_open: Vec::new(),
             advertiser: Advertiser::new(cx.now.time, cx.config.dht),
+            reverse: Reverse::default(),
         }
     }
 
@@ -256,6 +259,7 @@ impl Initiator {
             let oldest = self.half_open.remove(0);
             cx.finish(oldest.stream);
         }
+        self.reverse.arrived(from.address.ip, cx);
         self.half_open.push(HalfOpen { stream, from, p1, until: cx.now.time + limits::HANDSHAKE_STEP });
     }
 
@@ -329,14 +333,18 @@ impl Initiator {
             }
             JobResult::Stored => self.stored(id, cx),
             JobResult::StoreFailed => self.store_failed(id, cx),
-            JobResult::Found(_)
-            | JobResult::LookedUp { .. }
-            | JobResult::Dialled { .. }
-            | JobResult::DialFailed(_)
-            | JobResult::StreamOpened(_)
-            | JobResult::StreamFailed => {}
+            JobResult::Dialled { .. } | JobResult::DialFailed(_) => self.reverse.done(id, cx.now.time),
+            JobResult::Found(_) | JobResult::LookedUp { .. } | JobResult::StreamOpened(_) | JobResult::StreamFailed => {
+            }
         }
         self.advertise(own, cx);
+    }
+
+    /// A joiner is on the local network.
+    pub(super) fn heard(&mut self, addresses: Vec<Address>, cx: &mut Context<'_>) {
+        if matches!(self.phase, Phase::Open) && self.half_open.is_empty() {
+            self.reverse.heard(addresses, cx.now.time);
+        }
     }
 
     /// A hello between the two finished the pairing.
@@ -367,6 +375,9 @@ impl Initiator {
             cx.finish(half.stream);
         }
         self.attempt_timeout(cx);
+        if matches!(self.phase, Phase::Open) {
+            self.reverse.run(cx);
+        }
         if now >= self.ends && matches!(self.phase, Phase::Open) {
             self.end(Outcome::Failed(Cause::CodeExpired), cx);
         }
@@ -377,7 +388,7 @@ impl Initiator {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let mut at = self.half_open.iter().map(|h| h.until).min();
         match &self.phase {
-            Phase::Open => at = earlier(at, Some(self.ends)),
+            Phase::Open => at = earlier(earlier(at, Some(self.ends)), self.reverse.deadline()),
             Phase::Serving(attempt, step) => at = earlier(at, attempt.deadline(step)),
             Phase::Over(over) => {
                 at = earlier(at, over.last.as_ref().and_then(|a| a.lost).map(|lost| lost + limits::RESUME));
@@ -736,6 +747,7 @@ impl Initiator {
             attempt.lost.get_or_insert(now);
             attempt
         });
+        self.reverse.end(cx);
         let (refusal, state) = ending(outcome);
         self.phase = Phase::Over(Box::new(Over { outcome, refusal, since: now, last }));
         self.advertiser.close(state, now);

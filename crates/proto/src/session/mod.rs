@@ -7,9 +7,11 @@
 mod advertiser;
 mod initiator;
 mod joiner;
+mod reverse;
 mod strangers;
 mod strikes;
 mod table;
+mod vicinity;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,6 +20,7 @@ use crate::addr::{Address, LoopbackPolicy, Path};
 use crate::cause::Cause;
 use crate::handshake::Agreement;
 use crate::id::{ConnId, DeviceKey, Identity, JobId, PairingId, SessionId, StreamId, Tid};
+use crate::lan::{Wanted, WindowId};
 use crate::sas::Sas;
 use crate::secret::Rng;
 use crate::time::{Now, Time, UnixTime};
@@ -26,6 +29,8 @@ use crate::wire::info::{DeviceInfo, DeviceName, DeviceType};
 use crate::wire::record::{Record, Topic};
 
 pub use strikes::{Striker, Strikes};
+pub use vicinity::Vicinity;
+
 pub use table::{AnswerError, CancelError, JoinError, Table};
 
 /// Which side of a pairing we are.
@@ -61,6 +66,13 @@ pub struct Config {
     pub dht: bool,
     /// Whether loopback addresses may be used.
     pub loopback: LoopbackPolicy,
+    /// Whether the local network is searched.
+    pub lan: bool,
+    /// What a search that found nobody is called where no DHT is used: [`Cause::NoBootstrap`] if none is configured,
+    /// [`Cause::NotFound`] if that is what the user wants.
+    pub alone: Cause,
+    /// The networks of the device, as far as they are known yet.
+    pub vicinity: Vicinity,
 }
 
 /// Who answers the question of a session.
@@ -107,6 +119,8 @@ pub enum Output {
     Cancel(JobId),
     /// Something happened that people and programs may want to know.
     Event(Event),
+    /// Open, end or close a window on the local network.
+    Window(WindowId, Wanted),
 }
 
 /// Work that only a driver can do. It holds no decision; whether it takes too long is the table's business.
@@ -115,10 +129,11 @@ pub enum Job {
     Publish(Record),
     /// Look a topic up; answered by any number of [`JobResult::Found`] and one [`JobResult::LookedUp`].
     LookUp(Topic),
-    /// Connect to a device under exactly this transport key, racing all addresses.
+    /// Connect to a device, racing all addresses.
     Dial {
-        /// The key to expect.
-        tid: Tid,
+        /// The transport key to expect; none for a device that was found on the local network, of which only the address
+        /// is known. (The handshake binds the key that answers.)
+        tid: Option<Tid>,
         /// Where to try.
         addresses: Vec<Address>,
     },
@@ -205,6 +220,8 @@ pub enum DialFailure {
     Refused,
     /// No answer in time, or no way there.
     NoAnswer,
+    /// The link knows no host of this address.
+    NoHost,
     /// Somebody answered under another key.
     WrongPeer,
 }
@@ -236,6 +253,8 @@ pub enum FoundBy {
     Dht,
     /// By the address hints of its QR text.
     Qr,
+    /// By its beacon, or its call, on the local network.
+    Lan,
 }
 
 impl FoundBy {
@@ -244,6 +263,7 @@ impl FoundBy {
         match self {
             FoundBy::Dht => "dht",
             FoundBy::Qr => "qr",
+            FoundBy::Lan => "lan",
         }
     }
 }
@@ -275,6 +295,13 @@ pub enum Event {
         session: SessionId,
         /// On how many nodes of the DHT.
         nodes: usize,
+    },
+    /// Something is known to be wrong, while the search still goes on.
+    TroubleNoticed {
+        /// Which session.
+        session: SessionId,
+        /// What it will be called if nothing else helps.
+        cause: Cause,
     },
     /// The other device was found.
     SessionDiscovered {

@@ -7,15 +7,17 @@ use crate::addr::Address;
 use crate::code::{Code, CodeInput};
 use crate::handshake::Mode;
 use crate::handshake::initiator::P1;
-use crate::id::{JobId, PairingId, SessionId, StreamId};
+use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId};
 use crate::keys::CodeKeys;
+use crate::lan::{Purpose, Wanted, WindowId};
 use crate::limits;
 use crate::secret::Rng;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
 use crate::session::strangers::Strangers;
 use crate::session::{
-    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, SessionStatus, StreamEnd, earlier,
+    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Role, SessionStatus, StreamEnd, Vicinity,
+    earlier,
 };
 use crate::time::{Now, Time};
 use crate::wire::frames::{Frame, FrameType};
@@ -39,6 +41,15 @@ struct Session {
     id: SessionId,
     topic: Topic,
     machine: Machine,
+    window: Window,
+}
+
+/// What the local network was told of a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Window {
+    None,
+    Open,
+    Over,
 }
 
 enum Machine {
@@ -126,7 +137,13 @@ impl Table {
             machine.handle_timeout(own, cx);
             machine
         });
-        self.insert(Session { key, id: id.clone(), topic, machine: Machine::Initiator(Box::new(machine)) });
+        self.insert(Session {
+            key,
+            id: id.clone(),
+            topic,
+            machine: Machine::Initiator(Box::new(machine)),
+            window: Window::None,
+        });
         self.settle(now);
         Ok((id, code))
     }
@@ -149,7 +166,13 @@ impl Table {
         let id = self.fresh_id(target.keys.session_id());
         let key = self.next_key;
         let machine = self.with_context(key, now, |cx, _| Joiner::new(id.clone(), target, options, cx));
-        self.insert(Session { key, id: id.clone(), topic, machine: Machine::Joiner(Box::new(machine)) });
+        self.insert(Session {
+            key,
+            id: id.clone(),
+            topic,
+            machine: Machine::Joiner(Box::new(machine)),
+            window: Window::None,
+        });
         self.settle(now);
         Ok(id)
     }
@@ -214,6 +237,36 @@ impl Table {
         }
         self.addresses = addresses;
         self.advertise_anew(now);
+    }
+
+    /// The networks around us.
+    pub fn set_vicinity(&mut self, vicinity: Vicinity) {
+        self.config.vicinity = vicinity;
+    }
+
+    /// A holder of the code of this window was heard on the local network, at these addresses.
+    pub fn handle_heard(&mut self, window: WindowId, addresses: Vec<Address>, now: Now) {
+        if let Some(index) = self.sessions.iter().position(|s| s.key == window.0) {
+            self.on_session(index, now, |machine, _, cx| match machine {
+                Machine::Initiator(m) => m.heard(addresses, cx),
+                Machine::Joiner(m) => m.heard(&addresses, cx),
+            });
+        }
+        self.settle(now);
+    }
+
+    /// Somebody connected to us. A joiner whose initiator it may be opens its stream there.
+    pub fn handle_connected(&mut self, conn: ConnId, from: Inbound, now: Now) {
+        for index in 0..self.sessions.len() {
+            self.on_session(index, now, |machine, _, cx| {
+                if let Machine::Joiner(m) = machine
+                    && m.is_searching()
+                {
+                    m.reached(conn, from.tid, from.address, from.path, cx);
+                }
+            });
+        }
+        self.settle(now);
     }
 
     /// The DHT came within reach.
@@ -292,7 +345,11 @@ impl Table {
                 Machine::Joiner(m) => m.handle_timeout(cx),
             });
         }
-        self.sessions.retain(|s| s.machine.wiped_at().is_none_or(|at| now.time < at));
+        let wiped = |s: &mut Session| s.machine.wiped_at().is_some_and(|at| now.time >= at);
+        let gone: Vec<Session> = self.sessions.extract_if(.., wiped).collect();
+        for session in &gone {
+            self.close_window(session);
+        }
         self.settle(now);
     }
 
@@ -413,8 +470,42 @@ impl Table {
         let ended = self.sessions.iter().filter(|s| !s.machine.is_live()).count();
         for _ in limits::MAX_ENDED..ended {
             if let Some(oldest) = self.sessions.iter().position(|s| !s.machine.is_live()) {
-                self.sessions.remove(oldest);
+                let session = self.sessions.remove(oldest);
+                self.close_window(&session);
             }
+        }
+        self.settle_windows();
+    }
+
+    /// Tells the local network of every session that began or ended.
+    fn settle_windows(&mut self) {
+        if !self.config.lan {
+            return;
+        }
+        for session in &mut self.sessions {
+            let (window, wanted) = match (&session.machine, session.window) {
+                (Machine::Initiator(m), Window::None) if m.is_live() => {
+                    let purpose = Purpose::Code { role: Role::Initiator, keys: m.keys().lan().clone() };
+                    (Window::Open, Wanted::Open(purpose))
+                }
+                (Machine::Initiator(m), Window::Open) if !m.is_live() => (Window::Over, Wanted::Over),
+                (Machine::Joiner(m), Window::None) => match m.lan_keys() {
+                    Some(keys) => {
+                        (Window::Open, Wanted::Open(Purpose::Code { role: Role::Joiner, keys: keys.clone() }))
+                    }
+                    None => continue,
+                },
+                (Machine::Joiner(m), Window::Open) if !m.is_searching() => (Window::None, Wanted::Closed),
+                (Machine::Initiator(_) | Machine::Joiner(_), _) => continue,
+            };
+            session.window = window;
+            self.out.push_back(Output::Window(WindowId(session.key), wanted));
+        }
+    }
+
+    fn close_window(&mut self, session: &Session) {
+        if session.window != Window::None {
+            self.out.push_back(Output::Window(WindowId(session.key), Wanted::Closed));
         }
     }
 

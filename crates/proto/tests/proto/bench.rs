@@ -12,7 +12,9 @@ use handfast_proto::handshake::{Agreement, Mode};
 use handfast_proto::id::{ConnId, Identity, JobId, SessionId, StreamId, Tid};
 use handfast_proto::keys::CodeKeys;
 use handfast_proto::secret::{Rng, Secret};
-use handfast_proto::session::{Config, Consent, Event, Inbound, Job, JobResult, Output, StoreChange, StreamEnd, Table};
+use handfast_proto::session::{
+    Config, Consent, Event, Inbound, Job, JobResult, Output, StoreChange, StreamEnd, Table, Vicinity,
+};
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::advert::{Advert, AdvertState};
 use handfast_proto::wire::frames::{Frame, FrameType};
@@ -84,6 +86,9 @@ impl Bench {
             kind: DeviceType::Computer,
             dht: true,
             loopback: LoopbackPolicy::Refuse,
+            lan: false,
+            alone: Cause::NoBootstrap,
+            vicinity: Vicinity::default(),
         };
         let mut table = Table::new(config, rng(n));
         table.set_addresses(vec![address(n)], Now::default());
@@ -148,6 +153,7 @@ impl Bench {
                 Output::Job(id, job) => self.jobs.push((id, job)),
                 Output::Cancel(id) => self.jobs.retain(|(job, _)| *job != id),
                 Output::Event(event) => self.events.push(event),
+                Output::Window(..) => {}
             }
         }
     }
@@ -209,7 +215,7 @@ impl Bench {
     /// Answers the dial that is waiting.
     pub(crate) fn connected(&mut self, by: Tid) -> StreamId {
         let dial = self.jobs.iter().find_map(|(id, job)| match job {
-            Job::Dial { tid, .. } if *tid == by => Some(*id),
+            Job::Dial { tid, .. } if *tid == Some(by) => Some(*id),
             _ => None,
         });
         let dialled = JobResult::Dialled { conn: ConnId(9), tid: by, address: address(by.0[0]), path: Path::Direct };

@@ -133,7 +133,7 @@ impl Agreed {
                 let mut dial = |transport| {
                     let addresses: Vec<Address> =
                         self.addresses.iter().copied().filter(|a| a.transport == transport).collect();
-                    (!addresses.is_empty()).then(|| cx.job(Job::Dial { tid: self.tid, addresses }))
+                    (!addresses.is_empty()).then(|| cx.job(Job::Dial { tid: Some(self.tid), addresses }))
                 };
                 let (quic, tcp) = (dial(Transport::Quic), dial(Transport::Tcp));
                 *dials += 1;
@@ -169,8 +169,9 @@ impl Agreed {
         if *tcp == Some(id) {
             *tcp = None;
             // Another transport key at its address means the same: the run that we knew has ended.
-            *refused = if failure == DialFailure::NoAnswer { 0 } else { *refused + 1 };
-            *until = (failure != DialFailure::NoAnswer).then_some(now + limits::AFTER_REFUSAL);
+            let silent = matches!(failure, DialFailure::NoAnswer | DialFailure::NoHost);
+            *refused = if silent { 0 } else { *refused + 1 };
+            *until = (!silent).then_some(now + limits::AFTER_REFUSAL);
         } else if *quic == Some(id) {
             *quic = None;
         } else {

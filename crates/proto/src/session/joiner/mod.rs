@@ -12,7 +12,7 @@ use crate::cause::Cause;
 use crate::handshake::joiner::{H4, Proved};
 use crate::handshake::{Agreement, Denial, Mode, Refusal};
 use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId, Tid};
-use crate::keys::CodeKeys;
+use crate::keys::{CodeKeys, LanKeys};
 use crate::limits;
 use crate::session::{
     Answer, Asking, Consent, Context, DialFailure, Event, Job, JobResult, Options, Outcome, PeerCard, PendingPairing,
@@ -53,12 +53,12 @@ impl Joiner {
         let Options { consent, verify } = options;
         let started = cx.now.time;
         let hints = target.hints.clone();
-        let unfindable = hints.is_empty() && !cx.config.dht;
-        let mut search = Search::new(target, verify, cx.config.dht, started);
+        let unfindable = hints.is_empty() && !cx.config.dht && !cx.config.lan;
+        let mut search = Search::new(target, verify, cx.config.dht, cx.config.lan, started);
         search.add_hints(&hints, &id, cx);
         let mut joiner = Joiner { id, consent, started, phase: Phase::Searching(Box::new(search)) };
         if unfindable {
-            joiner.fail_search(Cause::NoBootstrap, cx);
+            joiner.fail_search(cx.config.alone, cx);
         }
         joiner.drive(cx);
         joiner
@@ -242,7 +242,7 @@ impl Joiner {
                     search.looked_up(id, answered);
                 }
             }
-            JobResult::Dialled { conn, address, path, .. } => self.dialled(id, conn, address, path, cx),
+            JobResult::Dialled { conn, tid, address, path } => self.dialled(id, conn, tid, address, path, cx),
             JobResult::DialFailed(failure) => self.dial_failed(id, failure, cx),
             JobResult::StreamOpened(stream) => self.stream_opened(id, stream, cx),
             JobResult::StreamFailed => self.stream_failed(id, cx),
@@ -290,12 +290,44 @@ impl Joiner {
             Phase::Searching(search) => {
                 search.look_up(cx);
                 search.try_candidates(cx);
-                if let Some(cause) = search.verdict(cx.now.time) {
+                if let Some(cause) = search.trouble(cx.now.time, cx.config) {
+                    cx.event(Event::TroubleNoticed { session: self.id.clone(), cause });
+                }
+                if let Some(cause) = search.verdict(cx.now.time, cx.config) {
                     self.fail_search(cause, cx);
                 }
             }
             Phase::Agreed(..) => self.drive_agreed(cx),
             Phase::Over { .. } => {}
+        }
+    }
+
+    /// A holder of the code is on the local network.
+    pub(super) fn heard(&mut self, addresses: &[Address], cx: &mut Context<'_>) {
+        if let Phase::Searching(search) = &mut self.phase {
+            search.heard(addresses, &self.id, cx);
+        }
+        self.drive(cx);
+    }
+
+    /// Somebody connected to us.
+    pub(super) fn reached(&mut self, conn: ConnId, tid: Tid, address: Address, path: Path, cx: &mut Context<'_>) {
+        if let Phase::Searching(search) = &mut self.phase {
+            search.reached(conn, tid, address, path, &self.id, cx);
+        }
+        self.drive(cx);
+    }
+
+    /// Whether it still looks for the initiator.
+    pub(super) fn is_searching(&self) -> bool {
+        matches!(self.phase, Phase::Searching(_))
+    }
+
+    /// What proves the code on the local network, while it is searched.
+    pub(super) fn lan_keys(&self) -> Option<&LanKeys> {
+        match &self.phase {
+            Phase::Searching(search) => Some(search.keys().lan()),
+            Phase::Agreed(..) | Phase::Over { .. } => None,
         }
     }
 
@@ -306,9 +338,9 @@ impl Joiner {
         }
     }
 
-    fn dialled(&mut self, id: JobId, conn: ConnId, address: Address, path: Path, cx: &mut Context<'_>) {
+    fn dialled(&mut self, id: JobId, conn: ConnId, tid: Tid, address: Address, path: Path, cx: &mut Context<'_>) {
         match &mut self.phase {
-            Phase::Searching(search) => search.dialled(id, conn, address, path, &self.id, cx),
+            Phase::Searching(search) => search.dialled(id, conn, tid, address, path, &self.id, cx),
             Phase::Agreed(agreed, _) => agreed.dialled(id, conn, path, cx),
             Phase::Over { .. } => {}
         }

@@ -10,7 +10,7 @@ use crate::id::{ConnId, JobId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::joiner::{Target, tombstone_cause};
-use crate::session::{Context, DialFailure, Event, FoundBy, Job, StreamEnd, earlier};
+use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, StreamEnd, earlier};
 use crate::time::Time;
 use crate::wire::advert::{self, Advert, AdvertState};
 use crate::wire::frames::Frame;
@@ -35,6 +35,16 @@ pub(super) struct Search {
     wrong_device: bool,
     newer_version: bool,
     answered: usize,
+    lan: bool,
+    warned: Warned,
+}
+
+/// What the person has been told of.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Warned {
+    OfNothing,
+    OfAbsence,
+    OfSilence,
 }
 
 /// What H2 of a candidate means for the session.
@@ -65,12 +75,15 @@ struct LookUp {
 
 /// A device that may be the initiator.
 struct Candidate {
-    tid: Tid,
+    /// Its transport key; of a device found on the local network it is known once a connection stands.
+    tid: Option<Tid>,
+    found_by: FoundBy,
     addresses: Vec<Address>,
     state: State,
     dials: u32,
     unproven: u32,
     failure: Option<Cause>,
+    dial_failure: Option<DialFailure>,
     announced: bool,
 }
 
@@ -84,7 +97,7 @@ enum State {
 }
 
 impl Search {
-    pub(super) fn new(target: Target, verify: bool, dht: bool, now: Time) -> Search {
+    pub(super) fn new(target: Target, verify: bool, dht: bool, lan: bool, now: Time) -> Search {
         let Target { keys, mode, pin, .. } = target;
         Search {
             keys,
@@ -100,14 +113,20 @@ impl Search {
             wrong_device: false,
             newer_version: false,
             answered: 0,
+            lan,
+            warned: Warned::OfNothing,
         }
     }
 
     /// Tries the addresses of a QR text, which also pins the key.
     pub(super) fn add_hints(&mut self, hints: &[Address], session: &SessionId, cx: &mut Context<'_>) {
         if let (Some(tid), false) = (self.pin, hints.is_empty()) {
-            self.add_candidate(tid, &dialable(hints, cx.config.loopback), FoundBy::Qr, session, cx);
+            self.add_candidate(Some(tid), &dialable(hints, cx.config.loopback), FoundBy::Qr, session, cx);
         }
+    }
+
+    pub(super) fn keys(&self) -> &CodeKeys {
+        &self.keys
     }
 
     pub(super) fn has_found(&self) -> bool {
@@ -138,7 +157,45 @@ impl Search {
             return;
         }
         let addresses = dialable(&advert.addresses, cx.config.loopback);
-        self.add_candidate(advert.tid, &addresses, FoundBy::Dht, session, cx);
+        self.add_candidate(Some(advert.tid), &addresses, FoundBy::Dht, session, cx);
+    }
+
+    /// A holder of the code is on the local network.
+    pub(super) fn heard(&mut self, addresses: &[Address], session: &SessionId, cx: &mut Context<'_>) {
+        if !addresses.is_empty() {
+            self.add_candidate(self.pin, addresses, FoundBy::Lan, session, cx);
+        }
+    }
+
+    /// Somebody at an address of a candidate connected to us: a firewall there may let nothing else pass. The pairing
+    /// stream is ours to open all the same.
+    pub(super) fn reached(
+        &mut self,
+        conn: ConnId,
+        tid: Tid,
+        address: Address,
+        path: Path,
+        session: &SessionId,
+        cx: &mut Context<'_>,
+    ) {
+        if self.pin.is_some_and(|pin| pin != tid) || self.is_being_proven(tid) {
+            return;
+        }
+        let fits = |c: &Candidate| {
+            let idle = matches!(c.state, State::Waiting { .. } | State::Dialling { .. });
+            idle && c.tid.is_none_or(|t| t == tid) && c.addresses.iter().any(|a| a.ip == address.ip)
+        };
+        let Some(index) = self.candidates.iter().position(fits) else { return };
+        if let State::Dialling { job } = self.candidates[index].state {
+            cx.cancel(job);
+        }
+        self.connected(index, conn, tid, address, path, session, cx);
+    }
+
+    /// Whether a handshake with this transport runs already: a second one would take the place of the first.
+    fn is_being_proven(&self, tid: Tid) -> bool {
+        let busy = |c: &Candidate| matches!(c.state, State::Opening { .. } | State::AwaitH2 { .. });
+        self.candidates.iter().any(|c| c.tid == Some(tid) && busy(c))
     }
 
     pub(super) fn looked_up(&mut self, id: JobId, answered: usize) {
@@ -150,12 +207,35 @@ impl Search {
         &mut self,
         id: JobId,
         conn: ConnId,
+        tid: Tid,
         address: Address,
         path: Path,
         session: &SessionId,
         cx: &mut Context<'_>,
     ) {
-        let Some(candidate) = self.candidates.iter_mut().find(|c| c.is_dialled_by(id)) else { return };
+        let Some(index) = self.candidates.iter().position(|c| c.is_dialled_by(id)) else { return };
+        if self.is_being_proven(tid) {
+            // Found twice: this way is kept in case the other one fails.
+            self.candidates[index].tid = Some(tid);
+            self.candidates[index].state = State::Waiting { until: cx.now.time + limits::TWIN };
+            return;
+        }
+        self.connected(index, conn, tid, address, path, session, cx);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
+    fn connected(
+        &mut self,
+        index: usize,
+        conn: ConnId,
+        tid: Tid,
+        address: Address,
+        path: Path,
+        session: &SessionId,
+        cx: &mut Context<'_>,
+    ) {
+        let candidate = &mut self.candidates[index];
+        candidate.tid = Some(tid);
         let job = cx.job(Job::OpenStream(conn));
         candidate.state = State::Opening { job, address, path };
         if !candidate.announced {
@@ -176,8 +256,9 @@ impl Search {
             cx.finish(stream);
             return;
         };
-        if let State::Opening { address, path, .. } = candidate.state {
-            let (hs, frames) = hs::start(&self.keys, self.mode, self.verify, cx.config.tid, candidate.tid, cx.rng);
+        if let (State::Opening { address, path, .. }, Some(tid)) = (&candidate.state, candidate.tid) {
+            let (address, path) = (*address, *path);
+            let (hs, frames) = hs::start(&self.keys, self.mode, self.verify, cx.config.tid, tid, cx.rng);
             cx.send(stream, frames.into());
             let until = cx.now.time + limits::HANDSHAKE_STEP;
             candidate.state = State::AwaitH2 { stream, address, path, hs: Box::new(hs), until };
@@ -205,7 +286,8 @@ impl Search {
         else {
             return None;
         };
-        let found = Found { tid: candidate.tid, addresses: best_first(address, &candidate.addresses), path };
+        let tid = candidate.tid?;
+        let found = Found { tid, addresses: best_first(address, &candidate.addresses), path };
         match hs.handle(frame) {
             Ok(H2::GoOn(proved)) => {
                 self.drop_others(Some(index), cx);
@@ -272,8 +354,40 @@ impl Search {
         }
     }
 
+    /// What is known to be wrong already: once while nobody is found, once while nothing connects.
+    pub(super) fn trouble(&mut self, now: Time, config: &Config) -> Option<Cause> {
+        let at = self.trouble_at(config)?;
+        if at > now {
+            return None;
+        }
+        if self.has_found() {
+            self.warned = Warned::OfSilence;
+            let cause = self.explained(Cause::Unreachable, config);
+            return self.candidates.iter().any(|c| c.dial_failure.is_some()).then_some(cause);
+        }
+        self.warned = Warned::OfAbsence;
+        let dht_is_missing = if self.look_up.enabled { self.answered == 0 } else { config.alone == Cause::NoBootstrap };
+        if self.lan && !config.vicinity.usable && now.since(self.look_up.started) >= limits::TROUBLE {
+            Some(Cause::NoNetwork)
+        } else {
+            dht_is_missing.then_some(Cause::NoBootstrap)
+        }
+    }
+
+    /// When that is due. That no DHT is configured is known from the start.
+    fn trouble_at(&self, config: &Config) -> Option<Time> {
+        match (self.warned, self.found_at) {
+            (Warned::OfSilence, _) | (Warned::OfAbsence, None) => None,
+            (_, Some(found)) => Some(found + limits::TROUBLE),
+            (Warned::OfNothing, None) => {
+                let known = !self.look_up.enabled && config.alone == Cause::NoBootstrap;
+                Some(if known { self.look_up.started } else { self.look_up.started + limits::TROUBLE })
+            }
+        }
+    }
+
     /// Why the search is over, if it is.
-    pub(super) fn verdict(&self, now: Time) -> Option<Cause> {
+    pub(super) fn verdict(&self, now: Time, config: &Config) -> Option<Cause> {
         let elapsed = now.since(self.look_up.started);
         let alive = self.candidates.iter().any(|c| !matches!(c.state, State::Dead));
         if !alive && let Some(state) = self.tombstone {
@@ -286,22 +400,45 @@ impl Search {
             return Some(Cause::CodeUsed);
         }
         let Some(found_at) = self.found_at else {
-            return self.nobody_found(elapsed);
+            return self.nobody_found(elapsed, config);
         };
         let furthest = self.candidates.iter().filter_map(|c| c.failure).max_by_key(|c| progress(*c));
+        let furthest = furthest.map(|cause| self.explained(cause, config));
         if !alive {
             return furthest;
         }
         if now.since(found_at) >= limits::CONNECT && self.busy_since.is_none() && !self.is_proving() {
-            return Some(furthest.unwrap_or(Cause::Unreachable));
+            return Some(furthest.unwrap_or_else(|| self.explained(Cause::Unreachable, config)));
         }
         None
     }
 
-    fn nobody_found(&self, elapsed: Duration) -> Option<Cause> {
+    /// A name for why nothing could be connected to.
+    fn explained(&self, cause: Cause, config: &Config) -> Cause {
+        if cause != Cause::Unreachable {
+            return cause;
+        }
+        // Silence where the other tries were refused says more than a refusal.
+        let telling = self.candidates.iter().filter_map(|c| Some((c, c.dial_failure?)));
+        let causes = telling.map(|(c, failure)| config.vicinity.explain(&c.addresses, failure));
+        causes.fold(Cause::Unreachable, |found, cause| if found == Cause::Unreachable { cause } else { found })
+    }
+
+    fn nobody_found(&self, elapsed: Duration, config: &Config) -> Option<Cause> {
+        let dht_is_silent = self.look_up.enabled && self.answered == 0;
         if elapsed >= limits::FIND {
-            Some(if self.wrong_device { Cause::WrongDevice } else { Cause::NotFound })
-        } else if elapsed >= limits::FIND_WITHOUT_DHT && self.answered == 0 {
+            Some(if self.wrong_device {
+                Cause::WrongDevice
+            } else if !config.vicinity.usable && self.lan && self.answered == 0 {
+                Cause::NoNetwork
+            } else if dht_is_silent {
+                Cause::NoBootstrap
+            } else if self.look_up.enabled {
+                Cause::NotFound
+            } else {
+                config.alone
+            })
+        } else if elapsed >= limits::FIND_WITHOUT_DHT && dht_is_silent && !self.lan {
             Some(Cause::NoBootstrap)
         } else {
             None
@@ -324,10 +461,14 @@ impl Search {
         let started = self.look_up.started;
         let limit = match self.found_at {
             Some(found) => (self.busy_since.is_none() && !self.is_proving()).then_some(found + limits::CONNECT),
-            None if self.answered == 0 => Some(started + limits::FIND_WITHOUT_DHT),
+            None if self.answered == 0 && !self.lan => Some(started + limits::FIND_WITHOUT_DHT),
             None => Some(started + limits::FIND),
         };
-        earlier(at, limit)
+        let trouble = match (self.warned, self.found_at) {
+            (Warned::OfSilence, _) | (Warned::OfAbsence, None) => None,
+            (_, found) => Some(found.unwrap_or(started) + limits::TROUBLE),
+        };
+        earlier(earlier(at, limit), trouble)
     }
 
     fn is_proving(&self) -> bool {
@@ -354,14 +495,22 @@ impl Search {
 
     fn add_candidate(
         &mut self,
-        tid: Tid,
+        tid: Option<Tid>,
         addresses: &[Address],
         found_by: FoundBy,
         session: &SessionId,
         cx: &mut Context<'_>,
     ) {
         let now = cx.now.time;
-        if let Some(known) = self.candidates.iter_mut().find(|c| c.tid == tid) {
+        // Each finder's find is a candidate of its own, so that what one has found need not wait for what another tries.
+        let same = |c: &&mut Candidate| {
+            c.found_by == found_by
+                && match found_by {
+                    FoundBy::Lan => c.addresses.iter().any(|a| addresses.iter().any(|b| a.ip == b.ip)),
+                    FoundBy::Dht | FoundBy::Qr => c.tid == tid,
+                }
+        };
+        if let Some(known) = self.candidates.iter_mut().find(same) {
             let fresh: Vec<Address> = addresses.iter().copied().filter(|a| !known.addresses.contains(a)).collect();
             known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
             return;
@@ -369,7 +518,7 @@ impl Search {
         if self.candidates.len() >= limits::MAX_CANDIDATES {
             return;
         }
-        self.candidates.push(Candidate::new(tid, addresses, now));
+        self.candidates.push(Candidate::new(tid, found_by, addresses, now));
         if self.found_at.is_none() {
             self.found_at = Some(now);
             let addresses = addresses.to_vec();
@@ -388,14 +537,16 @@ impl LookUp {
 }
 
 impl Candidate {
-    fn new(tid: Tid, addresses: &[Address], now: Time) -> Candidate {
+    fn new(tid: Option<Tid>, found_by: FoundBy, addresses: &[Address], now: Time) -> Candidate {
         Candidate {
             tid,
+            found_by,
             addresses: addresses.to_vec(),
             state: State::Waiting { until: now },
             dials: 0,
             unproven: 0,
             failure: None,
+            dial_failure: None,
             announced: false,
         }
     }
@@ -433,7 +584,8 @@ impl Candidate {
     fn dial_failed(&mut self, failure: DialFailure, pinned: bool, now: Time) {
         match failure {
             DialFailure::WrongPeer if pinned => self.kill(Cause::WrongDevice),
-            DialFailure::Refused | DialFailure::NoAnswer | DialFailure::WrongPeer => {
+            DialFailure::Refused | DialFailure::NoAnswer | DialFailure::NoHost | DialFailure::WrongPeer => {
+                self.dial_failure = Some(failure);
                 self.failure = Some(Cause::Unreachable);
                 let pause = limits::REDIAL_MIN * 2u32.saturating_pow(self.dials.saturating_sub(1).min(8));
                 self.state = State::Waiting { until: now + pause.min(limits::REDIAL_MAX) };

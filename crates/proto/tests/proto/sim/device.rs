@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handfast_proto::addr::{Address, LoopbackPolicy};
+use handfast_proto::cause::Cause;
 use handfast_proto::id::{ConnId, Identity, JobId, PairingId, StreamId, Tid};
 use handfast_proto::link::{self, Links, PairState};
 use handfast_proto::secret::{Rng, Secret};
-use handfast_proto::session::{self, Inbound, JobResult, Role, StreamEnd, Table};
+use handfast_proto::session::{self, Inbound, JobResult, Role, StreamEnd, Table, Vicinity};
 use handfast_proto::time::Now;
 use handfast_proto::wire::frames::Frame;
 use handfast_proto::wire::info::{DeviceName, DeviceType};
@@ -102,6 +103,9 @@ impl World {
             kind: DeviceType::Computer,
             dht: true,
             loopback: LoopbackPolicy::Refuse,
+            lan: false,
+            alone: Cause::NoBootstrap,
+            vicinity: Vicinity::default(),
         };
         let links_config = link::Config {
             tid,
@@ -277,6 +281,7 @@ impl World {
                 self.run(dev).jobs.remove(&(Owner::Table, id));
             }
             session::Output::Event(event) => self.table_event(dev, event),
+            session::Output::Window(..) => {}
         }
     }
 
@@ -297,7 +302,7 @@ impl World {
             }
             session::Job::Dial { tid, addresses } => {
                 self.begin(dev, owner, id);
-                self.dial(dev, owner, id, Some(tid), addresses);
+                self.dial(dev, owner, id, tid, addresses);
             }
             session::Job::OpenStream(conn) => {
                 self.begin(dev, owner, id);
