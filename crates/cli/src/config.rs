@@ -22,6 +22,8 @@ struct Config {
     #[serde(default)]
     bootstrap: Vec<String>,
     #[serde(default)]
+    no_lan: bool,
+    #[serde(default)]
     no_dht: bool,
     #[serde(default)]
     offline: bool,
@@ -39,6 +41,7 @@ pub(crate) fn builder(instance: &Instance, name: Option<String>, args: &NetworkA
     let network = Network {
         listen: if args.listen.is_empty() { listen } else { args.listen.clone() },
         bootstrap: if args.bootstrap.is_empty() { bootstrap } else { args.bootstrap.clone() },
+        no_lan: args.no_lan || config.no_lan,
         // Nodes of the DHT may be anywhere, so a device that stays in its network asks none.
         no_dht: args.no_dht || args.offline || config.no_dht || config.offline,
     };
@@ -57,7 +60,7 @@ fn read(path: &Path) -> Result<Config, Error> {
     file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| {
         Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end()))
-            .with_hint("the keys are name, listen, bootstrap, no_dht and offline")
+            .with_hint("the keys are name, listen, bootstrap, no_lan, no_dht and offline")
     })
 }
 

@@ -18,6 +18,8 @@ pub struct Network {
     pub bootstrap: Vec<Bootstrap>,
     /// Do not use the DHT at all.
     pub no_dht: bool,
+    /// Do not look for other devices on the local network, and do not show there.
+    pub no_lan: bool,
 }
 
 /// Sets up a device.

@@ -151,6 +151,24 @@ pub enum EventKind {
         /// Multiaddress.
         address: String,
     },
+    /// Something is known to be wrong while a session still looks for the other device. It may pair all the same.
+    TroubleNoticed {
+        /// Which session.
+        session: String,
+        /// What it would be called if the session ended with it: a cause of `pairing_failed`.
+        cause: String,
+        /// What is wrong.
+        text: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// There is evidence that we can be reached at this address.
+    AddressConfirmed {
+        /// Multiaddress.
+        address: String,
+        /// `self_check` (by ourselves, which proves little) or `peer_confirmed`.
+        evidence: String,
+    },
     /// Others can no longer reach us at this address.
     AddressLost {
         /// Multiaddress.
@@ -210,6 +228,12 @@ impl EventKind {
         }
     }
 
+    /// Something that is known to be wrong while a session goes on.
+    pub(crate) fn trouble(session: String, cause: Cause) -> EventKind {
+        let error = crate::Error::of(cause);
+        EventKind::TroubleNoticed { session, cause: cause.name().to_owned(), text: error.text, hint: error.hint }
+    }
+
     /// The name of the event, as in its JSON form.
     pub fn name(&self) -> &'static str {
         match self {
@@ -225,6 +249,8 @@ impl EventKind {
             EventKind::DeviceDisconnected { .. } => "device_disconnected",
             EventKind::DeviceRemoved { .. } => "device_removed",
             EventKind::Pong { .. } => "pong",
+            EventKind::TroubleNoticed { .. } => "trouble_noticed",
+            EventKind::AddressConfirmed { .. } => "address_confirmed",
             EventKind::AddressLost { .. } => "address_lost",
         }
     }
@@ -238,12 +264,14 @@ impl EventKind {
             | EventKind::SessionDiscovered { session, .. }
             | EventKind::Connected { session, .. }
             | EventKind::ApprovalNeeded { session, .. }
+            | EventKind::TroubleNoticed { session, .. }
             | EventKind::Paired { session, .. } => Some(session),
             EventKind::PairingFailed { session, .. } => session.as_deref(),
             EventKind::DeviceConnected { .. }
             | EventKind::DeviceDisconnected { .. }
             | EventKind::DeviceRemoved { .. }
             | EventKind::Pong { .. }
+            | EventKind::AddressConfirmed { .. }
             | EventKind::AddressLost { .. } => None,
         }
     }

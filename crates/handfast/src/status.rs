@@ -32,8 +32,33 @@ pub struct Status {
     pub sessions: Vec<OpenSession>,
     /// Number of paired devices.
     pub devices: usize,
+    /// The local network: how this device learned its own addresses.
+    #[serde(default)]
+    pub lan: LanStatus,
     /// Number of the newest event this status includes.
     pub seq: u64,
+}
+
+/// What is known of the local network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LanStatus {
+    /// Whether it is used at all.
+    pub enabled: bool,
+    /// The stages in which a device learns its own addresses, in their order, each with its outcome.
+    pub acquisition: Vec<Acquisition>,
+    /// What could not be read or sent, in the system's words.
+    pub errors: Vec<String>,
+}
+
+/// One stage of learning our own addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquisition {
+    /// `outbound`, `interfaces` or `discovery`.
+    pub stage: String,
+    /// What came of it, in words.
+    pub outcome: String,
+    /// The addresses it brought.
+    pub addresses: Vec<String>,
 }
 
 /// One address of ours.

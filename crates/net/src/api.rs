@@ -343,6 +343,9 @@ pub enum DialFailure {
     /// Not every address answered in time.
     #[error("no answer in time")]
     TimedOut,
+    /// The link knows no host of any of the addresses.
+    #[error("no such host on the link")]
+    NoHost,
     /// Another identity is at the address.
     #[error("another device answers there: {0:?}")]
     WrongPeer(Tid),

@@ -3,10 +3,13 @@
 //! An address that one node claims to see may be a lie; it is published only when two nodes agree, after the addresses
 //! we listen on, and never counts as more than `listed`.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use crate::addr::{Address, Class, LoopbackPolicy, Scope, Transport, classify, may_dial, scope};
 use crate::id::Tid;
+use crate::lan::io::InterfaceKind;
 
 /// Observers that must agree before an observed address is published.
 const AGREEING_OBSERVERS: usize = 2;
@@ -72,12 +75,26 @@ pub struct OwnAddresses {
     loopback: LoopbackPolicy,
     listeners: BTreeSet<Address>,
     observed: BTreeMap<Address, BTreeSet<Tid>>,
+    kinds: BTreeMap<IpAddr, InterfaceKind>,
+    evidence: BTreeMap<IpAddr, Evidence>,
+    /// Addresses at which a call to ourselves did not come back: offered last, not hidden.
+    doubtful: BTreeSet<IpAddr>,
+    /// Addresses under which devices nearby say they see us.
+    seen: BTreeSet<IpAddr>,
 }
 
 impl OwnAddresses {
     /// Nothing is known yet.
     pub fn new(loopback: LoopbackPolicy) -> OwnAddresses {
-        OwnAddresses { loopback, listeners: BTreeSet::new(), observed: BTreeMap::new() }
+        OwnAddresses {
+            loopback,
+            listeners: BTreeSet::new(),
+            observed: BTreeMap::new(),
+            kinds: BTreeMap::new(),
+            evidence: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
+            seen: BTreeSet::new(),
+        }
     }
 
     /// We listen on an address now.
@@ -118,16 +135,83 @@ impl OwnAddresses {
             address,
             scope: scope(classify(address.ip)),
             source,
-            evidence: Evidence::Listed,
+            evidence: self.evidence.get(&address.ip).copied().unwrap_or(Evidence::Listed),
         };
         let agreed = self.observed.iter().filter(|(_, by)| by.len() >= AGREEING_OBSERVERS);
         let listeners = self.listeners.iter().map(|a| listed(*a, Source::Listener));
         listeners.chain(agreed.map(|(a, _)| listed(*a, Source::Observed))).collect()
     }
 
-    /// What may be dialled by who holds a code or a pairing: for adverts and QR hints.
+    /// What may be published in sealed form, best first: where others got in, where we reached ourselves, what the system
+    /// lists; cards before bridges and tunnels; what failed when we called it last.
     pub fn publishable(&self) -> Vec<Address> {
-        self.all().iter().map(|o| o.address).filter(|a| may_dial(a, self.loopback)).collect()
+        let mut list = self.all();
+        list.retain(|own| may_dial(&own.address, self.loopback));
+        list.sort_by_key(|own| self.rank(own));
+        list.into_iter().map(|own| own.address).collect()
+    }
+
+    /// What a QR text may name: the addresses of the local network, in the same order.
+    pub fn hints(&self) -> Vec<Address> {
+        let loopback_is_meant = self.loopback == LoopbackPolicy::Allow;
+        let is_near = |a: &Address| scope(classify(a.ip)) == Scope::Lan || loopback_is_meant;
+        self.publishable().into_iter().filter(is_near).collect()
+    }
+
+    fn rank(&self, own: &OwnAddress) -> (bool, Option<InterfaceKind>, Reverse<Evidence>) {
+        let ip = own.address.ip;
+        (self.doubtful.contains(&ip), self.kinds.get(&ip).copied(), Reverse(own.evidence))
+    }
+
+    /// The ports that we listen on, TCP and QUIC; 0 where we do not.
+    pub fn ports(&self) -> (u16, u16) {
+        let port = |transport| self.listeners.iter().find(|a| a.transport == transport).map_or(0, |a| a.port);
+        (port(Transport::Tcp), port(Transport::Quic))
+    }
+
+    /// The addresses of this machine, with what kind of interface each is on. What is known of others is forgotten.
+    pub fn set_kinds(&mut self, kinds: BTreeMap<IpAddr, InterfaceKind>) {
+        self.evidence.retain(|ip, _| kinds.contains_key(ip));
+        self.doubtful.retain(|ip| kinds.contains_key(ip));
+        self.seen.retain(|ip| kinds.contains_key(ip));
+        self.kinds = kinds;
+    }
+
+    /// An address has evidence; true if it had less before.
+    pub fn confirm(&mut self, ip: IpAddr, evidence: Evidence) -> bool {
+        if !self.kinds.contains_key(&ip) {
+            return false;
+        }
+        self.doubtful.remove(&ip);
+        let held = self.evidence.entry(ip).or_insert(Evidence::Listed);
+        let is_more = evidence > *held;
+        *held = evidence.max(*held);
+        is_more
+    }
+
+    /// A call to ourselves did not come back. Whatever others have shown stands.
+    pub fn self_check_failed(&mut self, ip: IpAddr) {
+        if self.kinds.contains_key(&ip) && self.evidence.get(&ip) != Some(&Evidence::PeerConfirmed) {
+            self.evidence.remove(&ip);
+            self.doubtful.insert(ip);
+        }
+    }
+
+    /// A device nearby sees us under this address, which is one of ours.
+    pub fn seen_as(&mut self, ip: IpAddr) {
+        if self.kinds.contains_key(&ip) {
+            self.seen.insert(ip);
+        }
+    }
+
+    /// Addresses under which devices nearby see us.
+    pub fn seen(&self) -> impl Iterator<Item = IpAddr> {
+        self.seen.iter().copied()
+    }
+
+    /// Addresses that have exactly this evidence.
+    pub fn with_evidence(&self, evidence: Evidence) -> impl Iterator<Item = IpAddr> {
+        self.evidence.iter().filter(move |(_, e)| **e == evidence).map(|(ip, _)| *ip)
     }
 }
 
@@ -152,6 +236,42 @@ mod tests {
         assert_eq!(own.publishable(), [addr("/ip4/192.168.1.5/udp/4000/quic-v1"), seen]);
         own.listener_gone(&addr("/ip4/192.168.1.5/udp/4000/quic-v1"));
         assert!(own.publishable().is_empty());
+    }
+
+    #[test]
+    fn a21_a28_what_others_reached_comes_first_and_what_failed_comes_last_and_is_not_hidden() {
+        let ip = |text: &str| -> IpAddr { text.parse().expect("an address") };
+        let (bridge, lan, other) = ("/ip4/172.17.0.1/tcp/7", "/ip4/192.168.1.5/tcp/7", "/ip4/10.0.0.5/tcp/7");
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        for text in [bridge, lan, other] {
+            own.listening(addr(text));
+        }
+        let kinds = [
+            ("172.17.0.1", InterfaceKind::Bridge),
+            ("192.168.1.5", InterfaceKind::Network),
+            ("10.0.0.5", InterfaceKind::Network),
+        ];
+        own.set_kinds(kinds.iter().map(|(text, kind)| (ip(text), *kind)).collect());
+        assert!(own.confirm(ip("172.17.0.1"), Evidence::SelfCheck));
+        assert!(own.confirm(ip("192.168.1.5"), Evidence::PeerConfirmed));
+        assert!(!own.confirm(ip("192.168.1.5"), Evidence::SelfCheck), "less than before is no news");
+        assert!(!own.confirm(ip("8.8.8.8"), Evidence::PeerConfirmed), "not an address of ours");
+        assert_eq!(own.hints(), [addr(lan), addr(other), addr(bridge)]);
+        own.self_check_failed(ip("10.0.0.5"));
+        own.self_check_failed(ip("192.168.1.5"));
+        assert_eq!(own.hints(), [addr(lan), addr(bridge), addr(other)]);
+        own.set_kinds(BTreeMap::from([(ip("192.168.1.6"), InterfaceKind::Network)]));
+        assert_eq!(own.with_evidence(Evidence::PeerConfirmed).count(), 0, "evidence ends with the address");
+    }
+
+    #[test]
+    fn d2_a_qr_text_names_no_public_address() {
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        own.listening(addr("/ip4/5.1.2.3/tcp/7"));
+        own.listening(addr("/ip4/192.168.1.5/tcp/7"));
+        own.listening(addr("/ip4/127.0.0.1/tcp/7"));
+        assert_eq!(own.hints(), [addr("/ip4/192.168.1.5/tcp/7")]);
+        assert_eq!(own.publishable().len(), 2);
     }
 
     #[test]

@@ -16,10 +16,10 @@ pub(crate) struct NetworkArgs {
     /// Do not use the DHT.
     #[arg(long)]
     pub(crate) no_dht: bool,
-    /// Do not look for devices on the local network: accepted, nothing is sent there yet.
+    /// Do not look for devices on the local network, and do not show there.
     #[arg(long)]
     pub(crate) no_lan: bool,
-    /// Contact nothing outside the local network: no DHT.
+    /// Contact nothing outside the local network: no DHT. With --no-lan no packet leaves.
     #[arg(long)]
     pub(crate) offline: bool,
 }

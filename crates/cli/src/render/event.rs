@@ -1,6 +1,6 @@
 //! What happens in a session, as lines for people.
 
-use handfast::{DeviceCard, EventKind};
+use handfast::{Cause, DeviceCard, EventKind};
 
 use super::{clean, count, error};
 
@@ -24,6 +24,7 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
             Some(format!("Paired with {}, {}, in {elapsed_ms} ms.", named(device), clean(path)))
         }
         EventKind::PairingFailed { text, hint, .. } => Some(error(text, hint)),
+        EventKind::TroubleNoticed { cause, text, hint, .. } => Some(trouble(cause, text, hint)),
         // A question is asked, not told, and the rest is not about sessions.
         EventKind::CodeCreated { .. }
         | EventKind::ApprovalNeeded { .. }
@@ -33,6 +34,16 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
         | EventKind::Pong { .. }
         | EventKind::AddressLost { .. }
         | _ => None,
+    }
+}
+
+/// What is wrong while the search goes on. Without a node the local network is still searched, which is all that many
+/// people need.
+fn trouble(cause: &str, text: &str, hint: &str) -> String {
+    if cause == Cause::NoBootstrap.name() {
+        format!("Note: {}; only this network is searched. (Across the internet: {}.)", clean(text), clean(hint))
+    } else {
+        format!("Note: {}. {}.", clean(text), clean(hint))
     }
 }
 

@@ -7,12 +7,15 @@ use handfast_net::{Clock, Command as NetCommand, NetEvent, StreamProtocol, Trans
 use handfast_proto::addr::LoopbackPolicy;
 use handfast_proto::addresses::OwnAddresses;
 use handfast_proto::id::{PairingId, Tid};
+use handfast_proto::lan::Lan;
+use handfast_proto::lan::io::{Command as LanCommand, Event as LanInput};
 use handfast_proto::link::{Links, PairState};
 use handfast_proto::session::{DialFailure, JobResult, StreamEnd, Table};
 use handfast_proto::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::engine::command::Command;
+use crate::engine::lan::Driver;
 use crate::engine::peers::{self, Peers, Pings};
 use crate::engine::wires::{Kind, Owner, Wires};
 use crate::event::{EventKind, Hub};
@@ -38,6 +41,10 @@ pub(super) struct Actor {
     pub(super) hub: Hub,
     pub(super) tid: Tid,
     pub(super) uses_dht: bool,
+    pub(super) lan: Lan,
+    pub(super) uses_lan: bool,
+    /// Commands for the local network that the current batch has brought.
+    pub(super) lan_commands: Vec<LanCommand>,
     pub(super) loopback: LoopbackPolicy,
     pub(super) ports: Ports,
     pub(super) status: watch::Sender<Status>,
@@ -56,6 +63,7 @@ pub(super) struct Stopping {
 enum Input {
     Command(Command),
     Net(NetEvent),
+    Lan(LanInput),
     Stored(Done),
     Timer,
     /// Every handle is gone: nobody can ask for anything any more.
@@ -64,11 +72,12 @@ enum Input {
 
 impl Actor {
     /// Runs the device until it is stopped.
-    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut net: impl Transport) {
+    pub(super) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, mut net: impl Transport, mut lan: Driver) {
         let now = self.now();
         self.links.handle_timeout(now);
         while self.carry_out(&net).await && !self.has_stopped() {
-            let Some(input) = self.next_input(&mut inbox, &mut net).await else { break };
+            self.carry_out_lan(&lan).await;
+            let Some(input) = self.next_input(&mut inbox, &mut net, &mut lan).await else { break };
             self.turn(input);
             for _ in 0..BATCH {
                 self.drain();
@@ -76,7 +85,7 @@ impl Actor {
                 self.turn(input);
             }
         }
-        self.finish(net).await;
+        self.finish(net, lan).await;
     }
 
     /// Hands the network what the machines want from it. False if the network is gone.
@@ -96,7 +105,12 @@ impl Actor {
         Now { time: self.clock.now(), unix: self.clock.unix() }
     }
 
-    async fn next_input(&mut self, inbox: &mut mpsc::Receiver<Command>, net: &mut impl Transport) -> Option<Input> {
+    async fn next_input(
+        &mut self,
+        inbox: &mut mpsc::Receiver<Command>,
+        net: &mut impl Transport,
+        lan: &mut Driver,
+    ) -> Option<Input> {
         let deadline = self.deadline();
         let timer = async {
             match deadline {
@@ -109,7 +123,11 @@ impl Actor {
             done = self.worker.done.recv() => done.map(Input::Stored),
             () = timer => Some(Input::Timer),
             command = inbox.recv(), if self.stopping.is_none() => Some(command.map_or(Input::Abandoned, Input::Command)),
-            event = net.next() => event.map(Input::Net),
+            // In no fixed order: a flood on one network must not silence the other.
+            input = async { tokio::select! {
+                event = net.next() => event.map(Input::Net),
+                event = lan.next() => Some(Input::Lan(event)),
+            } } => input,
         }
     }
 
@@ -124,11 +142,13 @@ impl Actor {
         match input {
             Input::Command(command) => self.command(command),
             Input::Net(event) => self.net_event(event),
+            Input::Lan(event) => self.lan_input(event),
             Input::Stored(done) => self.stored(done),
             Input::Timer => {
                 let now = self.now();
                 self.table.handle_timeout(now);
                 self.links.handle_timeout(now);
+                self.lan.handle_timeout(now.time);
             }
             Input::Abandoned => self.stop(None),
         }
@@ -136,7 +156,9 @@ impl Actor {
 
     fn deadline(&self) -> Option<Time> {
         let stopping = self.stopping.as_ref().map(|s| s.until);
-        [self.table.poll_timeout(), self.links.poll_timeout(self.now()), stopping].into_iter().flatten().min()
+        let now = self.now();
+        let machines = [self.table.poll_timeout(), self.links.poll_timeout(now), self.lan.poll_timeout(now.time)];
+        machines.into_iter().chain([stopping]).flatten().min()
     }
 
     fn net_event(&mut self, event: NetEvent) {
@@ -152,12 +174,19 @@ impl Actor {
                 self.hub.publish(EventKind::AddressLost { address: address.to_string() });
                 self.addresses_changed(now);
             }
+            // The local network's driver knows them better, and sooner.
+            NetEvent::Interfaces(_) if self.uses_lan => {}
             NetEvent::Interfaces(list) => self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect()),
             NetEvent::Observed { address, by } => {
                 self.own.observed(address, by);
                 self.addresses_changed(now);
             }
-            NetEvent::Connected { conn, tid, address, .. } => self.wires.connected(conn, tid, address),
+            NetEvent::Connected { conn, tid, address, dialled } => {
+                self.wires.connected(conn, tid, address);
+                if let (false, Some(from)) = (dialled, self.wires.peer(conn)) {
+                    self.table.handle_connected(conn, from, now);
+                }
+            }
             NetEvent::Disconnected { conn, .. } => {
                 self.wires.disconnected(conn);
                 self.links.handle_disconnected(conn, now);
@@ -248,7 +277,9 @@ impl Actor {
         }
     }
 
-    fn addresses_changed(&mut self, now: Now) {
+    pub(super) fn addresses_changed(&mut self, now: Now) {
+        let (tcp, quic) = self.own.ports();
+        self.lan.set_ports(tcp, quic, now.time);
         let addresses = self.own.publishable();
         self.table.set_addresses(addresses.clone(), now);
         self.links.set_addresses(addresses, now);
@@ -336,9 +367,10 @@ impl Actor {
         (jobs == 0 && live == 0) || self.clock.now() >= stopping.until
     }
 
-    async fn finish(self, net: impl Transport) {
+    async fn finish(self, net: impl Transport, lan: Driver) {
         let (jobs, streams, conns) = self.wires.load();
         tracing::info!(jobs, streams, conns, "the device stops");
+        lan.end().await;
         net.end().await;
         let Actor { worker, stopping, .. } = self;
         worker.close().await;
@@ -380,11 +412,13 @@ impl Actor {
         let addresses: Vec<AddressStatus> = self.own.all().iter().map(AddressStatus::from).collect();
         let listen: Vec<String> = self.own.listeners().iter().map(ToString::to_string).collect();
         let devices = self.peers.paired().count();
+        let lan = self.lan_status();
         self.status.send_if_modified(|status| {
             let changed = status.sessions != sessions
                 || status.addresses != addresses
                 || status.listen != listen
-                || status.devices != devices;
+                || status.devices != devices
+                || status.lan != lan;
             if changed {
                 status.sessions = sessions;
                 status.nat.public_addresses = addresses
@@ -395,6 +429,7 @@ impl Actor {
                 status.addresses = addresses;
                 status.listen = listen;
                 status.devices = devices;
+                status.lan = lan;
             }
             changed
         });
@@ -404,6 +439,7 @@ impl Actor {
 fn dial_failure(failure: &handfast_net::DialFailure) -> DialFailure {
     match failure {
         handfast_net::DialFailure::Refused => DialFailure::Refused,
+        handfast_net::DialFailure::NoHost => DialFailure::NoHost,
         handfast_net::DialFailure::WrongPeer(_) | handfast_net::DialFailure::Ourselves => DialFailure::WrongPeer,
         handfast_net::DialFailure::TimedOut
         | handfast_net::DialFailure::NoAddress

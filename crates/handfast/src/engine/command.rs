@@ -90,7 +90,7 @@ impl Actor {
         let ttl = options.ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
         let (session, code) = self.table.generate(options.consent(), ttl, now)?;
         let words: [&str; WORD_COUNT] = to_words(&code);
-        let qr = QrText::new(code, self.tid, self.uses_dht, false, &self.own.publishable(), self.loopback);
+        let qr = QrText::new(code, self.tid, self.uses_dht, self.uses_lan, &self.own.hints(), self.loopback);
         let expires_at = rfc3339(now.unix.0.saturating_add(ttl.as_secs()));
         self.hub.publish(EventKind::CodeCreated {
             session: session.0.clone(),

@@ -2,6 +2,7 @@
 
 mod actor;
 pub(crate) mod command;
+mod lan;
 pub(crate) mod node;
 mod outputs;
 mod peers;
@@ -13,6 +14,7 @@ use handfast_net::{Clock, Role};
 use handfast_proto::addr::{Address, Class, LoopbackPolicy, Transport, classify};
 use handfast_proto::addresses::OwnAddresses;
 use handfast_proto::cause::Cause;
+use handfast_proto::lan::Lan;
 use handfast_proto::link::{self, Links};
 use handfast_proto::records::RecordLimits;
 use handfast_proto::session::{self, Table};
@@ -42,6 +44,17 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
 
     let loopback = loopback_policy(&network.listen);
     let dht = !network.no_dht && !network.bootstrap.is_empty();
+    // A device that listens on loopback alone has nothing to say to a network.
+    let is_near = |a: &Address| classify(a.ip) != Class::Loopback;
+    let uses_lan = !network.no_lan && (network.listen.is_empty() || network.listen.iter().any(is_near));
+    let alone = if network.no_dht { Cause::NotFound } else { Cause::NoBootstrap };
+    let lan_driver = if uses_lan {
+        // Without it a device still has the DHT and whatever a QR names.
+        handfast_net::lan::Lan::start().inspect_err(|error| tracing::error!(%error, "no local network")).ok()
+    } else {
+        None
+    };
+    let uses_lan = lan_driver.is_some();
     let listen = if network.listen.is_empty() { wildcards(loaded.ports) } else { network.listen };
     let config = handfast_net::Config {
         listen,
@@ -58,8 +71,17 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
     let now = Now { time: clock.now(), unix: clock.unix() };
     let name = DeviceName::clean(&name);
     let own_key = loaded.identity.public();
-    let table_config =
-        session::Config { tid, identity: loaded.identity.clone(), name: name.clone(), kind, dht, loopback };
+    let table_config = session::Config {
+        tid,
+        identity: loaded.identity.clone(),
+        name: name.clone(),
+        kind,
+        dht,
+        loopback,
+        lan: uses_lan,
+        alone,
+        vicinity: session::Vicinity::default(),
+    };
     let links_config = link::Config { tid, identity: loaded.identity, dht, loopback, start: loaded.start };
     let known = loaded.peers.iter().map(crate::store::PeerRow::to_peer).collect();
     let hub = Hub::new();
@@ -81,6 +103,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         dht_nodes: 0,
         sessions: Vec::new(),
         devices: 0,
+        lan: crate::status::LanStatus::default(),
         seq: 0,
     });
     let (inbox, commands) = mpsc::channel(INBOX);
@@ -96,13 +119,16 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         hub,
         tid,
         uses_dht: dht,
+        lan: Lan::new(handfast_net::entropy::rng().map_err(entropy)?),
+        uses_lan,
+        lan_commands: Vec::new(),
         loopback,
         ports: loaded.ports,
         status,
         net_commands: Vec::new(),
         stopping: None,
     };
-    tokio::spawn(actor.run(commands, net));
+    tokio::spawn(actor.run(commands, net, lan::Driver(lan_driver)));
     Ok(Handle::new(inbox, feed, status_reader))
 }
 

@@ -23,6 +23,8 @@ impl Actor {
                 self.table_output(output);
             } else if let Some(output) = self.links.poll_output() {
                 self.links_output(output);
+            } else if let Some(output) = self.lan.poll_output() {
+                self.lan_output(output);
             } else {
                 return;
             }
@@ -40,6 +42,7 @@ impl Actor {
             session::Output::Job(id, job) => self.table_job(id, job),
             session::Output::Cancel(id) => self.cancel(Owner::Table, id),
             session::Output::Event(event) => self.table_event(event),
+            session::Output::Window(id, wanted) => self.lan_window(id, wanted),
         }
     }
 
@@ -55,7 +58,7 @@ impl Actor {
             }
             session::Job::Dial { tid, addresses } => {
                 let id = self.wires.job(Owner::Table, id, Kind::Dial);
-                self.net_commands.push(NetCommand::Dial { id, tid: Some(tid), addresses });
+                self.net_commands.push(NetCommand::Dial { id, tid, addresses });
             }
             session::Job::OpenStream(conn) => {
                 let protocol = StreamProtocol::Pair;
@@ -104,6 +107,9 @@ impl Actor {
         match event {
             session::Event::CodeAdvertised { session, nodes } => {
                 self.hub.publish(EventKind::CodeAdvertised { session: session.0, nodes });
+            }
+            session::Event::TroubleNoticed { session, cause } => {
+                self.hub.publish(EventKind::trouble(session.0, cause));
             }
             session::Event::SessionDiscovered { session, found_by, addresses } => {
                 self.hub.publish(EventKind::SessionDiscovered {

@@ -166,10 +166,11 @@ fn worst(failures: Vec<DialFailure>) -> DialFailure {
     let rank = |failure: &DialFailure| match failure {
         DialFailure::WrongPeer(_) => 0,
         DialFailure::Ourselves => 1,
-        DialFailure::TimedOut => 2,
-        DialFailure::Other(_) => 3,
-        DialFailure::Refused => 4,
-        DialFailure::NoAddress => 5,
+        DialFailure::NoHost => 2,
+        DialFailure::TimedOut => 3,
+        DialFailure::Other(_) => 4,
+        DialFailure::Refused => 5,
+        DialFailure::NoAddress => 6,
     };
     failures.into_iter().min_by_key(rank).unwrap_or(DialFailure::NoAddress)
 }
@@ -217,7 +218,8 @@ fn by_kind(error: &std::io::Error) -> Option<DialFailure> {
             Some(ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
                 return Some(DialFailure::Refused);
             }
-            Some(ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable) => {
+            Some(ErrorKind::HostUnreachable) => return Some(DialFailure::NoHost),
+            Some(ErrorKind::TimedOut | ErrorKind::NetworkUnreachable) => {
                 return Some(DialFailure::TimedOut);
             }
             Some(_) | None => {}

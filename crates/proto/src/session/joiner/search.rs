@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, Path, may_dial};
+use crate::addr::{Address, LoopbackPolicy, Path, Transport, may_dial};
 use crate::cause::Cause;
 use crate::handshake::joiner::{self as hs, Comparing, H2, Proved, SentH1};
 use crate::handshake::{Mode, Refusal};
@@ -337,7 +337,7 @@ impl Search {
                         continue;
                     }
                     candidate.dials += 1;
-                    let job = cx.job(Job::Dial { tid: candidate.tid, addresses: candidate.addresses.clone() });
+                    let job = cx.job(Job::Dial { tid: candidate.tid, addresses: candidate.next_addresses() });
                     candidate.state = State::Dialling { job };
                     active += 1;
                 }
@@ -549,6 +549,13 @@ impl Candidate {
             dial_failure: None,
             announced: false,
         }
+    }
+
+    /// What the next dial tries: everything, or every other time TCP alone, which a host refuses at once when the program is
+    /// gone, where QUIC is silent and as good as blocked.
+    fn next_addresses(&self) -> Vec<Address> {
+        let tcp: Vec<Address> = self.addresses.iter().copied().filter(|a| a.transport == Transport::Tcp).collect();
+        if self.dials.is_multiple_of(2) && !tcp.is_empty() { tcp } else { self.addresses.clone() }
     }
 
     fn is_dialled_by(&self, id: JobId) -> bool {
