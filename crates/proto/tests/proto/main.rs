@@ -23,6 +23,7 @@ mod commit;
 mod comparison;
 mod comparison_attacks;
 mod endings;
+mod lan;
 mod links;
 mod losses;
 mod naive;
