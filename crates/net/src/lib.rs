@@ -38,6 +38,7 @@ mod bootstrap;
 mod clock;
 pub mod entropy;
 mod interfaces;
+pub mod lan;
 mod swarm;
 
 pub use api::{
