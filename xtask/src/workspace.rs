@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// Folders that hold nothing of ours: build output, version control, installed tools.
+/// What holds nothing of ours: build output, version control (a file in a linked work tree), installed tools.
 const NOT_OURS: [&str; 3] = ["target", ".git", "node_modules"];
 
 /// Deeper than any folder of this project: a link that points back up would otherwise never end.
@@ -104,7 +104,10 @@ fn collect(dir: &Path, prefix: &str, depth: usize, files: &mut Vec<TextFile>) ->
         };
         let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}/{name}") };
         let kind = entry.file_type()?;
-        if kind.is_dir() && !NOT_OURS.contains(&name.as_str()) {
+        if NOT_OURS.contains(&name.as_str()) {
+            continue;
+        }
+        if kind.is_dir() {
             collect(&entry.path(), &path, depth + 1, files)?;
         } else if kind.is_file()
             && let Ok(text) = String::from_utf8(fs::read(entry.path())?)

@@ -31,9 +31,10 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// A device: eight pairings and 256 paired devices do not come at once.
+    /// A device: eight pairings and 256 paired devices do not come at once. A machine with IPv4 and IPv6 is two
+    /// subscribers: it can hold half of the places, and as many are left for others.
     pub(crate) const DEVICE: Limits =
-        Limits { established: 128, per_subscriber: 64, pending: 64, pending_per_subscriber: 8 };
+        Limits { established: 128, per_subscriber: 32, pending: 64, pending_per_subscriber: 8 };
     /// A node: what fits in a few hundred MB with the buffers of QUIC. Many devices may share one address.
     pub(crate) const NODE: Limits =
         Limits { established: 4_096, per_subscriber: 64, pending: 512, pending_per_subscriber: 32 };
