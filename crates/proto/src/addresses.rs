@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use crate::addr::{Address, Class, LoopbackPolicy, Scope, Transport, classify, may_dial, scope};
 use crate::id::Tid;
+use crate::lan::FamilyPorts;
 use crate::lan::io::InterfaceKind;
 
 /// Observers that must agree before an observed address is published.
@@ -163,10 +164,14 @@ impl OwnAddresses {
         (self.doubtful.contains(&ip), self.kinds.get(&ip).copied(), Reverse(own.evidence))
     }
 
-    /// The ports that we listen on, TCP and QUIC; 0 where we do not.
-    pub fn ports(&self) -> (u16, u16) {
-        let port = |transport| self.listeners.iter().find(|a| a.transport == transport).map_or(0, |a| a.port);
-        (port(Transport::Tcp), port(Transport::Quic))
+    /// The ports that we listen on.
+    pub fn ports(&self) -> FamilyPorts {
+        let port = |v4: bool, transport| {
+            let is_meant = |a: &&Address| a.ip.is_ipv4() == v4 && a.transport == transport;
+            self.listeners.iter().find(is_meant).map_or(0, |a| a.port)
+        };
+        let both = |v4| (port(v4, Transport::Tcp), port(v4, Transport::Quic));
+        FamilyPorts { v4: both(true), v6: both(false) }
     }
 
     /// The addresses of this machine, with what kind of interface each is on. What is known of others is forgotten.

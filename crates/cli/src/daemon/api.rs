@@ -127,7 +127,7 @@ async fn generate(State(api): State<Api>, Body(body): Body<GenerateBody>) -> Ans
         let (min, max) = (handfast::MIN_TTL.as_secs(), handfast::MAX_TTL.as_secs());
         return Err(Error::because(Cause::Usage, format!("a code lives {min} to {max} seconds")).into());
     }
-    let code = api.device.generate(PairOptions { yes: body.yes, ttl }).await?;
+    let code = api.device.generate(PairOptions { yes: body.yes, ttl, ..PairOptions::default() }).await?;
     Ok(Json(CodeReply {
         session: code.session,
         words: code.words.join(" "),

@@ -278,8 +278,7 @@ impl Actor {
     }
 
     pub(super) fn addresses_changed(&mut self, now: Now) {
-        let (tcp, quic) = self.own.ports();
-        self.lan.set_ports(tcp, quic, now.time);
+        self.lan.set_ports(self.own.ports(), now.time);
         let addresses = self.own.publishable();
         self.table.set_addresses(addresses.clone(), now);
         self.links.set_addresses(addresses, now);

@@ -111,7 +111,7 @@ impl Lan {
             to: nid,
             dialled: ip,
             address: own,
-            ports: Ports { confirm: window.confirm_port(), ..self.ports },
+            ports: Ports { confirm: window.confirm_port(), ..self.ports.of(own) },
             spki: window.spki(),
             code: self.rng.bytes(),
         };
@@ -145,7 +145,7 @@ impl Lan {
             to: window.nid,
             dialled: ip,
             address: ip,
-            ports: Ports { confirm: window.confirm_port(), ..self.ports },
+            ports: Ports { confirm: window.confirm_port(), ..self.ports.of(ip) },
             spki: window.spki(),
             code: self.rng.bytes(),
         };

@@ -110,7 +110,7 @@ pub struct NearbyDevice {
 /// The machine. One for a device.
 pub struct Lan {
     rng: Rng,
-    ports: Ports,
+    ports: FamilyPorts,
     surroundings: Surroundings,
     windows: BTreeMap<WindowId, Window>,
     pace: BTreeMap<u32, Pace>,
@@ -119,6 +119,27 @@ pub struct Lan {
     is_open: bool,
     send_errors: BTreeMap<u32, String>,
     out: VecDeque<Output>,
+}
+
+/// The ports of our listeners, which the system may have chosen apart for each family; 0 for none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyPorts {
+    /// TCP and QUIC over IPv4.
+    pub v4: (u16, u16),
+    /// TCP and QUIC over IPv6.
+    pub v6: (u16, u16),
+}
+
+impl FamilyPorts {
+    /// The ports at which we are reached at an address of ours.
+    fn of(self, own: IpAddr) -> Ports {
+        let (tcp, quic) = if own.is_ipv4() { self.v4 } else { self.v6 };
+        Ports { tcp, quic, confirm: 0 }
+    }
+
+    fn are_known(self) -> bool {
+        self != FamilyPorts::default()
+    }
 }
 
 /// Beacons of one interface in the second that began at `since`.
@@ -132,7 +153,7 @@ impl Lan {
     pub fn new(rng: Rng) -> Lan {
         Lan {
             rng,
-            ports: Ports::default(),
+            ports: FamilyPorts::default(),
             surroundings: Surroundings::default(),
             windows: BTreeMap::new(),
             pace: BTreeMap::new(),
@@ -149,13 +170,12 @@ impl Lan {
         &self.surroundings
     }
 
-    /// The ports of our listeners, 0 for none. Open windows tell them at once.
-    pub fn set_ports(&mut self, tcp: u16, quic: u16, now: Time) {
-        if (self.ports.tcp, self.ports.quic) == (tcp, quic) {
-            return;
+    /// The ports of our listeners. Open windows tell them at once.
+    pub fn set_ports(&mut self, ports: FamilyPorts, now: Time) {
+        if self.ports != ports {
+            self.ports = ports;
+            self.beat_everywhere(now);
         }
-        self.ports = Ports { tcp, quic, confirm: 0 };
-        self.beat_everywhere(now);
     }
 
     /// Opens, ends or closes a window.
@@ -358,7 +378,7 @@ impl Lan {
 
     fn transmit(&mut self, id: WindowId, interface: u32, source: IpAddr, to: Destination) {
         if let Some(window) = self.windows.get(&id) {
-            let bytes = window.beacon(source, self.ports, &mut self.rng);
+            let bytes = window.beacon(source, self.ports.of(source), &mut self.rng);
             self.command(Command::Send(Transmit { interface, source, to, bytes }));
         }
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::keys::LanKeys;
 use crate::lan::io::ListenerId;
-use crate::lan::place;
+use crate::lan::{FamilyPorts, place};
 use crate::secret::Rng;
 use crate::session::Role;
 use crate::time::Time;
@@ -191,14 +191,14 @@ impl Window {
     }
 
     /// Whether a beacon can be sent: it names the ports, so it waits a moment for them.
-    pub(super) fn is_ready(&self, ports: Ports, now: Time) -> bool {
+    pub(super) fn is_ready(&self, ports: FamilyPorts, now: Time) -> bool {
         let listening = !matches!(self.listener.state, ListenerState::Starting);
-        let known = listening && (ports.tcp, ports.quic) != (0, 0);
+        let known = listening && ports.are_known();
         known || now.since(self.opened) >= PORTS_WAIT
     }
 
     /// What is due now, the soonest first; each is told once.
-    pub(super) fn due(&mut self, ports: Ports, now: Time) -> Option<Due> {
+    pub(super) fn due(&mut self, ports: FamilyPorts, now: Time) -> Option<Due> {
         if self.is_over {
             return None;
         }
@@ -217,7 +217,7 @@ impl Window {
         None
     }
 
-    pub(super) fn deadline(&self, ports: Ports, now: Time) -> Option<Time> {
+    pub(super) fn deadline(&self, ports: FamilyPorts, now: Time) -> Option<Time> {
         if self.is_over {
             return None;
         }

@@ -11,7 +11,7 @@ use handfast_proto::lan::io::{
     Addressed, CallFailure, CallId, Command, Datagram, Destination, Event as Input, InCall, InCallId, Interface,
     InterfaceKind, ListenerId, OutCall, Surroundings, Transmit,
 };
-use handfast_proto::lan::{Event, Lan, Output, Purpose, Wanted, WindowId};
+use handfast_proto::lan::{Event, FamilyPorts, Lan, Output, Purpose, Wanted, WindowId};
 use handfast_proto::secret::Secret;
 use handfast_proto::session::Role;
 use handfast_proto::time::Time;
@@ -67,7 +67,8 @@ fn interface(ip: Ipv4Addr) -> Interface {
 impl Device {
     fn new(n: u8) -> Device {
         let mut lan = Lan::new(rng(n));
-        lan.set_ports(4000 + u16::from(n), 5000 + u16::from(n), Time::default());
+        let ports = (4000 + u16::from(n), 5000 + u16::from(n));
+        lan.set_ports(FamilyPorts { v4: ports, v6: ports }, Time::default());
         let surroundings = Surroundings { interfaces: vec![interface(ipv4(n))], ..Surroundings::default() };
         lan.handle_event(Input::Surroundings(surroundings), Time::default());
         Device {
