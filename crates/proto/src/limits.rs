@@ -34,6 +34,8 @@ pub const STRANGER_BURST: u32 = 20;
 pub const HANDSHAKE_STEP: Duration = Duration::from_secs(10);
 /// A person's time to answer a question or a comparison; silence is No.
 pub const QUESTION: Duration = Duration::from_secs(120);
+/// What of [`PEER_ANSWER`] is for the way: how far apart the two sides' times for one question may begin and end.
+pub const ANSWER_WAY: Duration = Duration::from_secs(10);
 /// From S3 to H3, from H3 to H4 and from H4 to H5: the other person's question and the way of the answer.
 pub const PEER_ANSWER: Duration = Duration::from_secs(130);
 /// Aborted comparisons of one peer within [`STRIKE_WINDOW`] after which it is refused for [`STRIKE_REFUSAL`].

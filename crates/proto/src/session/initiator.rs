@@ -294,10 +294,14 @@ impl Initiator {
         let Phase::Serving(_, step) = &self.phase else { return };
         match step {
             Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => self.phase = Phase::Open,
-            // While one of the two compares, that says that the screens differ.
-            Step::Compare { .. } | Step::Confirmed { .. } => {
+            // While one of the two compares, that says that the screens differ, unless the time for an answer is over.
+            Step::Compare { until, .. } if now + limits::ANSWER_WAY < *until => {
                 self.end(Outcome::Failed(Cause::AuthenticationFailed), cx);
             }
+            Step::Confirmed { until, .. } if now + limits::ANSWER_WAY * 2 < *until => {
+                self.end(Outcome::Failed(Cause::AuthenticationFailed), cx);
+            }
+            Step::Compare { .. } | Step::Confirmed { .. } => self.end(Outcome::Failed(Cause::TimedOut), cx),
             Step::Question { .. } => self.end(Outcome::Failed(Cause::Cancelled), cx),
             // Once the pairing is pending, the joiner may have stored it: it can come back, on a resumed stream or by hello.
             Step::AwaitH5 { .. } | Step::StoringPending { .. } | Step::StoringPaired { .. } => {}
@@ -520,8 +524,7 @@ impl Initiator {
             Step::Compare { hs, h3: Some(h3), .. } => return self.identify(attempt, hs.matched(), h3, cx),
             // Its person has had as long as ours; the rest is for the way.
             Step::Compare { hs, s3, h3: None, until, .. } => {
-                let until = until + (limits::PEER_ANSWER - limits::QUESTION);
-                Step::Confirmed { hs: Box::new(hs.matched()), s3, until }
+                Step::Confirmed { hs: Box::new(hs.matched()), s3, until: until + limits::ANSWER_WAY }
             }
             step @ (Step::AwaitS3 { .. }
             | Step::Confirmed { .. }

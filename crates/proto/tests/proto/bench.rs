@@ -6,14 +6,15 @@ use std::time::Duration;
 use handfast_proto::addr::{Address, LoopbackPolicy, Path, Transport};
 use handfast_proto::cause::Cause;
 use handfast_proto::code::{Code, CodeInput};
-use handfast_proto::handshake::initiator::{Next, P1, ReceivedH1, ReceivedH3, SentH4};
+use handfast_proto::handshake::initiator::{Comparing, Next, P1, ReceivedH1, ReceivedH3, SentH4};
 use handfast_proto::handshake::joiner::{self, SentH1};
 use handfast_proto::handshake::{Agreement, Mode};
 use handfast_proto::id::{ConnId, Identity, JobId, SessionId, StreamId, Tid};
 use handfast_proto::keys::CodeKeys;
+use handfast_proto::sas::Sas;
 use handfast_proto::secret::{Rng, Secret};
 use handfast_proto::session::{
-    Config, Consent, Event, Inbound, Job, JobResult, Output, StoreChange, StreamEnd, Table, Vicinity,
+    Config, Consent, Event, Inbound, Job, JobResult, Options, Output, StoreChange, StreamEnd, Table, Vicinity,
 };
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::advert::{Advert, AdvertState};
@@ -114,16 +115,24 @@ impl Bench {
 
     /// A code that is shown here.
     pub(crate) fn code(&mut self, ttl: u64) -> (SessionId, Code) {
+        self.code_with(ttl, Consent::Ask)
+    }
+
+    pub(crate) fn code_with(&mut self, ttl: u64, options: impl Into<Options>) -> (SessionId, Code) {
         let now = self.clocks();
-        let made = self.table.generate(Consent::Ask, Duration::from_secs(ttl), now).expect("room");
+        let made = self.table.generate(options, Duration::from_secs(ttl), now).expect("room");
         self.drain();
         made
     }
 
     /// A code that is entered here.
     pub(crate) fn join(&mut self, code: &Code) -> SessionId {
+        self.join_with(code, Consent::Ask)
+    }
+
+    pub(crate) fn join_with(&mut self, code: &Code, options: impl Into<Options>) -> SessionId {
         let now = self.clocks();
-        let session = self.table.join(CodeInput::Words(code.clone()), Consent::Ask, now).expect("may be joined");
+        let session = self.table.join(CodeInput::Words(code.clone()), options, now).expect("may be joined");
         self.drain();
         session
     }
@@ -233,6 +242,22 @@ impl Bench {
         self.drain();
     }
 
+    /// A person says whether the screens match.
+    pub(crate) fn compare(&mut self, session: &SessionId, matches: bool) {
+        let now = self.clocks();
+        self.table.compare(Some(session), matches, now).expect("a comparison is open");
+        self.drain();
+    }
+
+    /// What its screen showed last.
+    pub(crate) fn shown(&self) -> Option<Sas> {
+        let sas = |e: &Event| match e {
+            Event::ComparisonNeeded { sas, .. } => Some(sas.clone()),
+            _ => None,
+        };
+        self.events.iter().rev().find_map(sas)
+    }
+
     pub(crate) fn cancel(&mut self, session: &SessionId) -> bool {
         let now = self.clocks();
         let done = self.table.cancel(Some(session), now).is_ok();
@@ -271,17 +296,19 @@ pub(crate) struct Guest {
     pub(crate) tid: Tid,
     pub(crate) keys: CodeKeys,
     pub(crate) identity: Identity,
+    /// Asks for a comparison.
+    pub(crate) verify: bool,
     rng: Rng,
 }
 
 impl Guest {
     pub(crate) fn new(n: u8, code: &Code) -> Guest {
-        Guest { tid: Tid([n; 32]), keys: CodeKeys::derive(code), identity: identity(n), rng: rng(n) }
+        Guest { tid: Tid([n; 32]), keys: CodeKeys::derive(code), identity: identity(n), verify: false, rng: rng(n) }
     }
 
     /// P1 and H1 for a connection to `to`.
     pub(crate) fn start(&mut self, to: Tid) -> (SentH1, [Frame; 2]) {
-        joiner::start(&self.keys, Mode::Words, false, self.tid, to, &mut self.rng)
+        joiner::start(&self.keys, Mode::Words, self.verify, self.tid, to, &mut self.rng)
     }
 
     /// P1 and H1 handed in on a new stream; that stream and what is needed for H2.
@@ -297,6 +324,19 @@ impl Guest {
     pub(crate) fn h2(at: &mut Bench, stream: StreamId, sent: SentH1) -> Option<joiner::H2> {
         let frames = at.take_sent(stream);
         sent.handle(frames.first()?).ok()
+    }
+
+    /// Goes up to the comparison, S3 sent; the stream, and what is needed for H3.
+    pub(crate) fn up_to_comparison(&mut self, at: &mut Bench) -> (StreamId, Box<joiner::Comparing>, Frame) {
+        let (stream, sent) = self.knock(at);
+        let Some(joiner::H2::Compare(comparing, s3)) = Guest::h2(at, stream, sent) else { panic!("asked to compare") };
+        at.hand(stream, s3.clone());
+        (stream, comparing, s3)
+    }
+
+    /// H3 of somebody whose person has confirmed, or who says so.
+    pub(crate) fn h3(&mut self, comparing: joiner::Comparing) -> (joiner::SentH3, Frame) {
+        comparing.matched().send(&self.identity, &info("guest"), &mut self.rng)
     }
 
     /// Goes up to H3; the stream, and what is needed for H4.
@@ -328,6 +368,16 @@ impl Host {
         let p1 = P1::parse(&sent[0], joiner.tid, self.tid).expect("a P1");
         assert!(p1.is_for(&self.keys), "made for this connection and code");
         p1.handle(&self.keys, &sent[1], &mut self.rng).expect("a proof")
+    }
+
+    /// Goes on until the joiner has something to compare; what its own screen would show.
+    pub(crate) fn up_to_comparison(&mut self, joiner: &mut Bench, stream: StreamId) -> Comparing {
+        let (Next::Comparison(asked), h2) = self.take_h1(joiner, stream).go_on(true, &mut self.rng) else {
+            panic!("it asks for a comparison itself")
+        };
+        joiner.hand(stream, h2);
+        let s3 = joiner.take_sent(stream);
+        asked.handle(&s3[0]).expect("the commitment opens")
     }
 
     /// Goes on until the joiner has said who it is.

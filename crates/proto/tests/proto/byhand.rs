@@ -31,6 +31,8 @@ pub(crate) struct Lie {
 /// One side of a handshake after both proved the code.
 pub(crate) struct Sealed {
     pub(crate) hash: [u8; 32],
+    /// Frames of the joiner under its key so far.
+    sent: u64,
     k_ji: [u8; 32],
     k_ij: [u8; 32],
     challenge_j: [u8; 32],
@@ -54,8 +56,13 @@ fn keys(code: &Code) -> ([u8; 32], [u8; 32]) {
     (expand("psk"), expand("tag"))
 }
 
+/// Words, and words with a comparison.
+const WORDS: u8 = 2;
+const WORDS_COMPARED: u8 = 0x82;
+
+/// For a P1 with its mode.
 fn prologue(cb: &[u8; 32], p1: &[u8]) -> Vec<u8> {
-    [label("prologue"), vec![1, 2], lp(cb), lp(p1), lp(&[])].concat()
+    [label("prologue"), vec![1, p1[13]], lp(cb), lp(p1), lp(&[])].concat()
 }
 
 fn open(key: &[u8; 32], n: u64, aad: &[u8], sealed: &[u8]) -> Vec<u8> {
@@ -68,22 +75,32 @@ fn open(key: &[u8; 32], n: u64, aad: &[u8], sealed: &[u8]) -> Vec<u8> {
 /// P1 and H1 were sent.
 pub(crate) struct Joining {
     noise: Symmetric,
+    mode: u8,
 }
 
 /// Begins a handshake from `own` to `initiator`.
 pub(crate) fn join(code: &Code, own: Tid, initiator: Tid) -> (Joining, [Frame; 2]) {
+    join_in(WORDS, code, own, initiator)
+}
+
+/// The same with a comparison.
+pub(crate) fn join_comparing(code: &Code, own: Tid, initiator: Tid) -> (Joining, [Frame; 2]) {
+    join_in(WORDS_COMPARED, code, own, initiator)
+}
+
+fn join_in(mode: u8, code: &Code, own: Tid, initiator: Tid) -> (Joining, [Frame; 2]) {
     let (psk, tag_key) = keys(code);
     let cb = h(&[&label("cb"), &[1], &own.0, &initiator.0]);
     let tag = hmac(&tag_key, &[&label("p1"), &cb, &RND]);
     let commitment = h(&[&label("commit"), &R, &RND]);
-    let p1 = [b"HFPR", &[1][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[2], &tag[..16], &RND, &commitment].concat();
+    let p1 = [b"HFPR", &[1][..], &[1, 0, 0, 0, 0, 0, 0, 0], &[mode], &tag[..16], &RND, &commitment].concat();
     let mut noise = Symmetric::new(PATTERN, &prologue(&cb, &p1));
     noise.mix_key_and_hash(&psk);
     let e = x25519_public(&E);
     noise.mix_hash(&e);
     noise.mix_key(&e);
     let h1 = [&e[..], &noise.encrypt_and_hash(&CHALLENGE_J)].concat();
-    (Joining { noise }, [frame(FrameType::P1, &p1), frame(FrameType::H1, &h1)])
+    (Joining { noise, mode }, [frame(FrameType::P1, &p1), frame(FrameType::H1, &h1)])
 }
 
 impl Joining {
@@ -95,10 +112,10 @@ impl Joining {
         self.noise.mix_key(&e);
         self.noise.mix_key(&x25519(&E, &e));
         let plain = self.noise.decrypt_and_hash(sealed, open);
-        assert_eq!(plain[0], 0, "told to go on");
+        assert_eq!(plain[0], u8::from(self.mode == WORDS_COMPARED), "told to go on");
         let [k_ji, k_ij] = self.noise.split();
         let challenge_i = plain[1..].try_into().expect("32 bytes");
-        Sealed { hash: self.noise.h, k_ji, k_ij, challenge_j: CHALLENGE_J, challenge_i }
+        Sealed { hash: self.noise.h, sent: 0, k_ji, k_ij, challenge_j: CHALLENGE_J, challenge_i }
     }
 }
 
@@ -119,11 +136,18 @@ pub(crate) fn host(code: &Code, own: Tid, joiner: Tid, p1: &Frame, h1: &Frame) -
     noise.mix_key(&x25519(&E, &e_j));
     let h2 = [&e[..], &noise.encrypt_and_hash(&[&[0][..], &CHALLENGE_I].concat())].concat();
     let [k_ji, k_ij] = noise.split();
-    let sealed = Sealed { hash: noise.h, k_ji, k_ij, challenge_j, challenge_i: CHALLENGE_I };
+    let sealed = Sealed { hash: noise.h, sent: 0, k_ji, k_ij, challenge_j, challenge_i: CHALLENGE_I };
     (sealed, frame(FrameType::H2, &h2))
 }
 
 impl Sealed {
+    /// S3, which opens the commitment, or, with a lie, does not.
+    pub(crate) fn s3(&mut self, lie: Lie) -> Frame {
+        let opening = if lie.opening { [0x77; 32] } else { R };
+        self.sent += 1;
+        frame(FrameType::S3, &aead(&self.k_ji, self.sent - 1, &[], &opening))
+    }
+
     /// H3 of the holder of `seed`.
     pub(crate) fn h3(&self, seed: &[u8; 32], lie: Lie) -> Frame {
         let dik = lie.shown.unwrap_or(public(seed));
@@ -135,7 +159,7 @@ impl Sealed {
         let opening = if lie.opening { [0x77; 32] } else { R };
         let mut plain = [&dik[..], &S, &opening, &signature, &lp(&info)].concat();
         plain.resize(688, 0);
-        frame(FrameType::H3, &aead(&self.k_ji, 0, &[], &plain))
+        frame(FrameType::H3, &aead(&self.k_ji, self.sent, &[], &plain))
     }
 
     /// H4 of the holder of `seed`, in answer to this H3.

@@ -13,7 +13,7 @@ const HANDSHAKE: [FrameType; 7] =
 const HELLO: [FrameType; 4] = [FrameType::R1, FrameType::R2, FrameType::R3, FrameType::R4];
 
 /// Treats the first frame of a type as said, everything else well.
-fn once(world: &mut World, kind: FrameType, fate: fn() -> Fate) {
+pub(crate) fn once(world: &mut World, kind: FrameType, fate: fn() -> Fate) {
     world.frame_tap =
         Some(Box::new(
             move |passing| {

@@ -20,6 +20,8 @@ mod attacks;
 mod bench;
 mod byhand;
 mod commit;
+mod comparison;
+mod comparison_attacks;
 mod endings;
 mod links;
 mod losses;

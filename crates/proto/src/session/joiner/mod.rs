@@ -551,12 +551,7 @@ impl Joiner {
             Step::Compare { .. } | Step::AwaitH4 { .. } | Step::Question { .. } if gave_up => {
                 return self.fail(*agreed, Cause::ConnectionLost, cx);
             }
-            Step::Compare { until, .. } if now >= until => {
-                // Silence is not "they differ": the initiator's person may be as silent, and its own time runs out too.
-                agreed.abandon(cx);
-                return self.fail(*agreed, Cause::TimedOut, cx);
-            }
-            Step::Question { until, .. } if now >= until => {
+            Step::Compare { until, .. } | Step::Question { until, .. } if now >= until => {
                 self.phase = Phase::Agreed(agreed, step);
                 return self.decline(Cause::TimedOut, cx);
             }

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use handfast_proto::cause::Cause;
-use handfast_proto::id::PairingId;
+use handfast_proto::id::{PairingId, SessionId};
 use handfast_proto::limits;
 use handfast_proto::link::{self, PairState};
-use handfast_proto::session::{Event, Role};
+use handfast_proto::session::{Event, Role, SessionStatus};
 
 use super::disk::{Change, Row};
-use super::ledger::{PairingFacts, SessionFacts, SessionKey, code_of};
+use super::ledger::{PairingFacts, SessionFacts, code_of};
 use super::world::{Dev, World};
 
 /// Jobs a table may have out: for each of its sessions three candidates, some look-ups, a record, a write.
@@ -68,12 +68,22 @@ impl World {
         assert_ne!(joiner, dev, "a device paired with itself");
         assert_eq!(row.name, self.devices[joiner].name, "the name is the joiner's");
         let made = self.ledger.sessions.iter().find(|((d, ..), f)| *d == dev && f.pairing == Some(row.pairing_id));
-        let code = code_of(&made.expect("a pairing that a session made").0.2).to_owned();
-        let ledger = &mut self.ledger;
-        let joins = |((d, _, session), f): (&SessionKey, &SessionFacts)| {
-            *d == joiner && f.role == Role::Joiner && code_of(session) == code
-        };
-        assert!(ledger.sessions.iter().any(joins), "nobody stores a peer that has not entered the code");
+        let ((_, _, session), own) = made.expect("a pairing that a session made");
+        let ledger = &self.ledger;
+        let joins: Vec<&SessionFacts> = ledger
+            .sessions
+            .iter()
+            .filter(|((d, _, other), f)| *d == joiner && f.role == Role::Joiner && code_of(other) == code_of(session))
+            .map(|(_, facts)| facts)
+            .collect();
+        assert!(!joins.is_empty(), "nobody stores a peer that has not entered the code");
+        // The joiner shows its key only after its person has confirmed, so by now both have.
+        if own.shown.is_some() {
+            let confirmed = |other: &&SessionFacts| other.matched && other.shown == own.shown;
+            assert!(own.matched && joins.iter().any(confirmed), "stored before both persons have compared the same");
+        } else {
+            assert!(!own.verify && joins.iter().any(|other| !other.verify), "a wanted comparison was left out");
+        }
         let facts = PairingFacts {
             initiator: dev,
             joiner,
@@ -82,7 +92,7 @@ impl World {
             joiner_ended: false,
             joiner_expired: false,
         };
-        ledger.pairings.insert(row.pairing_id, facts);
+        self.ledger.pairings.insert(row.pairing_id, facts);
     }
 
     /// The joiner stores second, and what it stores is the other half of what the initiator has.
@@ -106,7 +116,17 @@ impl World {
     pub(super) fn check_agreed(&mut self, dev: Dev, row: &Row) {
         let run = self.run_number(dev);
         let code = self.ledger.code_of_pairing(row.pairing_id);
-        let session = self.ledger.asking.get(&(dev, run)).expect("nothing is stored without a question").clone();
+        // The session that asked last, or one whose person compared before another session asked.
+        let statuses = self.run(dev).table.statuses();
+        let with_peer = |id: &SessionId| {
+            statuses.iter().any(|s| s.session == *id && s.device.as_ref().is_some_and(|d| d.key == row.key))
+        };
+        let asked = self.ledger.asking.get(&(dev, run)).filter(|id| with_peer(id)).cloned();
+        let compared = self.ledger.sessions.iter().find_map(|((d, r, id), f)| {
+            let open = f.matched && f.pairing.is_none() && f.ending.is_none();
+            ((*d, *r) == (dev, run) && open && with_peer(id)).then(|| id.clone())
+        });
+        let session = compared.or(asked).expect("nothing is stored without a question");
         let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
         assert!(facts.role == row.role && facts.pairing.is_none(), "a session makes one pairing, in its own role");
         assert!(!facts.said_no, "safe3: a refused session stores a pairing");
@@ -161,6 +181,13 @@ impl World {
         let run = self.run_number(dev);
         match event {
             Event::ApprovalNeeded { session, device, .. } => self.check_question(dev, run, session, device),
+            Event::ComparisonNeeded { session, sas, .. } => {
+                self.check_turn(dev, run, session);
+                let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
+                facts.shown = Some(sas.clone());
+                let status = self.run(dev).table.statuses().into_iter().find(|s| s.session == *session);
+                assert!(status.is_some_and(|s| s.sas.is_none_or(|shown| shown == *sas)), "B45: the status is true");
+            }
             Event::Paired { session, pairing_id, device, .. } => {
                 self.check_ending(dev, run, session, Ok(*pairing_id));
                 let facts = self.ledger.pairings.get(pairing_id).expect("a pairing that was stored");
@@ -178,19 +205,19 @@ impl World {
         }
     }
 
-    fn check_question(
-        &mut self,
-        dev: Dev,
-        run: u64,
-        session: &handfast_proto::id::SessionId,
-        device: &handfast_proto::session::PeerCard,
-    ) {
+    fn check_question(&mut self, dev: Dev, run: u64, session: &SessionId, device: &handfast_proto::session::PeerCard) {
         let other = self.devices.iter().find(|d| d.identity.public() == device.key).expect("a device of this world");
         assert_eq!(device.name.as_str(), other.name, "people are shown the name that belongs to the key");
+        self.check_turn(dev, run, session);
+    }
+
+    /// A person is asked, and asked one thing at a time.
+    fn check_turn(&mut self, dev: Dev, run: u64, session: &SessionId) {
         let statuses = self.run(dev).table.statuses();
         let before = self.ledger.asking.insert((dev, run), session.clone());
         if let Some(before) = before.filter(|b| b != session) {
-            let still = statuses.iter().any(|s| s.session == before && s.state == "approval");
+            let asks = |s: &SessionStatus| s.session == before && (s.state == "approval" || s.sas.is_some());
+            let still = statuses.iter().any(asks);
             assert!(!still, "two questions at once on device {dev}");
         }
         let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
@@ -198,13 +225,7 @@ impl World {
         assert_eq!(facts.questions, 1, "one question per code");
     }
 
-    fn check_ending(
-        &mut self,
-        dev: Dev,
-        run: u64,
-        session: &handfast_proto::id::SessionId,
-        ending: Result<PairingId, Cause>,
-    ) {
+    fn check_ending(&mut self, dev: Dev, run: u64, session: &SessionId, ending: Result<PairingId, Cause>) {
         let statuses = self.run(dev).table.statuses();
         let facts = self.ledger.sessions.get_mut(&(dev, run, session.clone())).expect("a known session");
         assert!(facts.ending.is_none(), "session {session} of device {dev} ended twice");

@@ -333,14 +333,16 @@ impl World {
         self.devices[dev].events.push((self.now, event.clone()));
         self.check_event(dev, &event);
         match event {
-            session::Event::ApprovalNeeded { session, .. } => self.question(dev, session),
+            session::Event::ApprovalNeeded { session, .. } => self.question(dev, session, false),
+            session::Event::ComparisonNeeded { session, .. } => self.question(dev, session, true),
             session::Event::Paired { pairing_id, .. } => self.link_up_after_pairing(dev, pairing_id),
             _ => {}
         }
     }
 
-    /// A person is asked.
-    fn question(&mut self, dev: Dev, session: handfast_proto::id::SessionId) {
+    /// A person is asked, for an approval or for a comparison. Nobody sits between devices here, so who compares finds
+    /// what is true, or does not look.
+    fn question(&mut self, dev: Dev, session: handfast_proto::id::SessionId, compare: bool) {
         let run = self.run_number(dev);
         let (allow, wait) = match self.devices[dev].person {
             Person::Yes(wait) => (true, wait),
@@ -353,7 +355,7 @@ impl World {
                 _ => (true, self.dice.millis(0, 4_000)),
             },
         };
-        self.schedule(wait, Ev::Answer { dev, run, session, allow });
+        self.schedule(wait, Ev::Answer { dev, run, session, allow, compare });
     }
 
     fn link_up_after_pairing(&mut self, dev: Dev, id: PairingId) {

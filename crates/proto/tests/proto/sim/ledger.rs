@@ -6,6 +6,7 @@ use std::time::Duration;
 use handfast_proto::cause::Cause;
 use handfast_proto::id::{PairingId, SessionId};
 use handfast_proto::limits;
+use handfast_proto::sas::Sas;
 use handfast_proto::session::Role;
 
 use super::world::Dev;
@@ -27,6 +28,12 @@ pub(crate) struct SessionFacts {
     /// The program ended before the session did.
     pub(crate) crashed: bool,
     pub(crate) questions: u32,
+    /// Its person asked for a comparison.
+    pub(crate) verify: bool,
+    /// What its screen showed.
+    pub(crate) shown: Option<Sas>,
+    /// Its person said that the screens match.
+    pub(crate) matched: bool,
     /// The pairing that this session made pending, on its side.
     pub(crate) pairing: Option<PairingId>,
 }
@@ -67,15 +74,15 @@ fn initiator_limit(ttl: Duration) -> Duration {
 }
 
 impl Ledger {
-    pub(super) fn generated(&mut self, dev: Dev, run: u64, session: &SessionId, now: Duration, ttl: Duration) {
-        self.open(dev, run, session, Role::Initiator, now + initiator_limit(ttl));
+    pub(super) fn generated(&mut self, key: SessionKey, now: Duration, ttl: Duration, verify: bool) {
+        self.open(key, Role::Initiator, now + initiator_limit(ttl), verify);
     }
 
-    pub(super) fn joined(&mut self, dev: Dev, run: u64, session: &SessionId, now: Duration) {
-        self.open(dev, run, session, Role::Joiner, now + joiner_limit());
+    pub(super) fn joined(&mut self, key: SessionKey, now: Duration, verify: bool) {
+        self.open(key, Role::Joiner, now + joiner_limit(), verify);
     }
 
-    fn open(&mut self, dev: Dev, run: u64, session: &SessionId, role: Role, latest_end: Duration) {
+    fn open(&mut self, key: SessionKey, role: Role, latest_end: Duration, verify: bool) {
         let facts = SessionFacts {
             role,
             latest_end,
@@ -83,10 +90,13 @@ impl Ledger {
             said_no: false,
             crashed: false,
             questions: 0,
+            verify,
+            shown: None,
+            matched: false,
             pairing: None,
         };
-        let before = self.sessions.insert((dev, run, session.clone()), facts);
-        assert!(before.is_none(), "the name {session} is used twice on device {dev}");
+        let name = format!("{key:?}");
+        assert!(self.sessions.insert(key, facts).is_none(), "{name} is used twice");
     }
 
     pub(super) fn said_no(&mut self, dev: Dev, run: u64, session: &SessionId) {

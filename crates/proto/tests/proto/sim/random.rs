@@ -9,7 +9,7 @@ use handfast_proto::code::Code;
 use handfast_proto::link;
 use handfast_proto::link::PairState;
 use handfast_proto::secret::{Rng, Secret};
-use handfast_proto::session::Consent;
+use handfast_proto::session::{Consent, Event, Options};
 
 use super::dht::{Manners, Node};
 use super::dice::Dice;
@@ -34,6 +34,8 @@ pub(crate) struct Tally {
     pub(crate) repaired: u64,
     pub(crate) expired: u64,
     pub(crate) resumed: u64,
+    /// Comparisons that a person was shown.
+    pub(crate) compared: u64,
 }
 
 /// Builds the world of a seed, breaks it, heals it, and checks what is left.
@@ -176,8 +178,9 @@ fn disk_faults(world: &mut World) {
     }));
 }
 
-fn consent(dice: &mut Dice) -> Consent {
-    if dice.chance(40) { Consent::Given } else { Consent::Ask }
+fn options(dice: &mut Dice) -> Options {
+    let consent = if dice.chance(40) { Consent::Given } else { Consent::Ask };
+    Options { consent, verify: dice.chance(15) }
 }
 
 /// What people do: mostly one shows a code and another enters it.
@@ -188,11 +191,11 @@ fn people(world: &mut World) {
         let initiator = world.dice.index(n);
         let start = world.dice.millis(0, 3_000);
         let ttl = Duration::from_secs([5, 30, 600, 3_600][world.dice.index(4)]);
-        let how = consent(&mut world.dice);
+        let how = options(&mut world.dice);
         let mut joins = Vec::new();
         for _ in 0..=world.dice.below(if n == 2 { 1 } else { 3 }) {
             let joiner = (initiator + 1 + world.dice.index(n - 1)) % n;
-            joins.push((joiner, world.dice.millis(0, 6_000), consent(&mut world.dice)));
+            joins.push((joiner, world.dice.millis(0, 6_000), options(&mut world.dice)));
         }
         let wrong = world.dice.chance(3);
         world.later(start, move |w| {
@@ -288,6 +291,9 @@ fn settle(world: &mut World) -> Tally {
             Err(_) => tally.failed += 1,
         }
     }
+    for (_, event) in world.devices.iter().flat_map(|d| &d.events) {
+        tally.compared += u64::from(matches!(event, Event::ComparisonNeeded { .. }));
+    }
     for (_, event) in world.devices.iter().flat_map(|d| &d.link_events) {
         tally.repaired += u64::from(matches!(event, link::Event::Completed { .. }));
         tally.expired += u64::from(matches!(event, link::Event::Gone { by_them: false, .. }));
@@ -375,11 +381,13 @@ fn c26_b33_b34_whatever_happens_both_sides_agree_or_say_pending_and_nobody_is_st
         sum.repaired += tally.repaired;
         sum.expired += tally.expired;
         sum.resumed += tally.resumed;
+        sum.compared += tally.compared;
     }
     // The worlds must be rough enough to mean something, and kind enough that pairing is what mostly happens.
     if seeds >= SEEDS {
         assert!(sum.paired > sum.failed / 2, "{sum:?}");
         assert!(sum.repaired > seeds / 50 && sum.resumed > seeds / 50 && sum.expired > seeds / 200, "{sum:?}");
+        assert!(sum.compared > seeds / 4, "{sum:?}");
     }
 }
 

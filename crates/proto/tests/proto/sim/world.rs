@@ -10,7 +10,7 @@ use handfast_proto::code::{Code, CodeInput};
 use handfast_proto::id::{Identity, JobId, PairingId, SessionId, Tid};
 use handfast_proto::link;
 use handfast_proto::secret::Secret;
-use handfast_proto::session::{Consent, Event, JobResult};
+use handfast_proto::session::{Event, JobResult, Options};
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::record::{Record, Topic};
@@ -42,7 +42,7 @@ pub(super) enum Ev {
     Arrives { stream: usize, side: usize },
     LossSeen { conn: usize, side: usize },
     Idle { conn: usize, side: usize, stamp: u64 },
-    Answer { dev: Dev, run: u64, session: SessionId, allow: bool },
+    Answer { dev: Dev, run: u64, session: SessionId, allow: bool, compare: bool },
     DhtInReach { dev: Dev, run: u64 },
     Do(Box<dyn FnOnce(&mut World)>),
 }
@@ -243,29 +243,31 @@ impl World {
 
     // Commands of people.
 
-    pub(crate) fn generate(&mut self, dev: Dev, ttl: Duration, consent: Consent) -> (SessionId, Code) {
+    pub(crate) fn generate(&mut self, dev: Dev, ttl: Duration, options: impl Into<Options>) -> (SessionId, Code) {
+        let options = options.into();
         let now = self.clocks(dev);
         let run = self.run(dev);
-        let (session, code) = run.table.generate(consent, ttl, now).expect("room for a session");
-        self.ledger.generated(dev, self.run_number(dev), &session, self.now, ttl);
+        let (session, code) = run.table.generate(options, ttl, now).expect("room for a session");
+        let key = (dev, self.run_number(dev), session.clone());
+        self.ledger.generated(key, self.now, ttl, options.verify);
         self.note(|| format!("{dev} generates {session}"));
         self.drain(dev);
         (session, code)
     }
 
-    pub(crate) fn join(&mut self, dev: Dev, code: &Code, consent: Consent) -> SessionId {
-        self.try_join(dev, CodeInput::Words(code.clone()), consent).expect("the code may be joined")
+    pub(crate) fn join(&mut self, dev: Dev, code: &Code, options: impl Into<Options>) -> SessionId {
+        self.try_join(dev, CodeInput::Words(code.clone()), options).expect("the code may be joined")
     }
 
     pub(crate) fn try_join(
         &mut self,
         dev: Dev,
         code: CodeInput,
-        consent: Consent,
+        options: impl Into<Options>,
     ) -> Result<SessionId, handfast_proto::session::JoinError> {
-        let now = self.clocks(dev);
-        let session = self.run(dev).table.join(code, consent, now)?;
-        self.ledger.joined(dev, self.run_number(dev), &session, self.now);
+        let (now, options) = (self.clocks(dev), options.into());
+        let session = self.run(dev).table.join(code, options, now)?;
+        self.ledger.joined((dev, self.run_number(dev), session.clone()), self.now, options.verify);
         self.note(|| format!("{dev} joins {session}"));
         self.drain(dev);
         Ok(session)
@@ -291,6 +293,23 @@ impl World {
             self.ledger.said_no(dev, self.run_number(dev), session);
         }
         self.note(|| format!("{dev} answers {allow} in {session}: {answered}"));
+        self.drain(dev);
+        answered
+    }
+
+    /// A person says whether the screens match; whether that was asked.
+    pub(crate) fn compare(&mut self, dev: Dev, session: &SessionId, matches: bool) -> bool {
+        let (now, run) = (self.clocks(dev), self.run_number(dev));
+        if self.devices[dev].run.is_none() {
+            return false;
+        }
+        let asked = self.run(dev).table.statuses().iter().any(|s| s.session == *session && s.sas.is_some());
+        if asked && let Some(facts) = self.ledger.sessions.get_mut(&(dev, run, session.clone())) {
+            (facts.matched, facts.said_no) = (matches, !matches);
+        }
+        let answered = self.run(dev).table.compare(Some(session), matches, now).is_ok();
+        assert_eq!(answered, asked, "a comparison is answered while it is shown");
+        self.note(|| format!("{dev} compares in {session}, matches: {matches}, asked: {answered}"));
         self.drain(dev);
         answered
     }
@@ -373,9 +392,13 @@ impl World {
             Ev::Arrives { stream, side } => self.arrives(stream, side),
             Ev::LossSeen { conn, side } => self.loss_seen(conn, side),
             Ev::Idle { conn, side, stamp } => self.idle(conn, side, stamp),
-            Ev::Answer { dev, run, session, allow } => {
+            Ev::Answer { dev, run, session, allow, compare } => {
                 if self.is_running(dev, run) {
-                    self.answer(dev, &session, allow);
+                    if compare {
+                        self.compare(dev, &session, allow);
+                    } else {
+                        self.answer(dev, &session, allow);
+                    }
                 }
             }
             Ev::DhtInReach { dev, run } => self.dht_in_reach(dev, run),
