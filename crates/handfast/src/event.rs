@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use handfast_proto::cause::Cause;
+use handfast_proto::sas::Sas;
 use handfast_proto::session::PeerCard;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
@@ -91,6 +92,17 @@ pub enum EventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         warning: Option<String>,
     },
+    /// A person must say whether both devices show the same, with [`crate::Handle::compare`]. It is the session's only
+    /// question.
+    ComparisonNeeded {
+        /// Which session.
+        session: String,
+        /// What is shown here.
+        #[serde(flatten)]
+        comparison: Comparison,
+        /// `lan`, `direct` or `relay`.
+        path: String,
+    },
     /// Both devices have stored the pairing.
     Paired {
         /// Which session.
@@ -101,6 +113,10 @@ pub enum EventKind {
         path: String,
         /// Since the joiner's start, or since the joiner reached the initiator.
         elapsed_ms: u64,
+        /// Something a person must see: a known name with another key. There is no question to say it in after a
+        /// comparison.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        warning: Option<String>,
     },
     /// The session ended without a pairing.
     PairingFailed {
@@ -156,6 +172,27 @@ pub enum EventKind {
         /// Multiaddress.
         address: String,
     },
+}
+
+/// What two people compare: the same on both devices, or somebody sits between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Seven emoji.
+    pub emoji: Vec<String>,
+    /// Their English names, in the same order.
+    pub names: Vec<String>,
+    /// The same as three numbers of four digits, separated by spaces.
+    pub digits: String,
+}
+
+impl From<&Sas> for Comparison {
+    fn from(sas: &Sas) -> Comparison {
+        Comparison {
+            emoji: sas.emoji().map(str::to_owned).to_vec(),
+            names: sas.names().map(str::to_owned).to_vec(),
+            digits: sas.digits(),
+        }
+    }
 }
 
 /// A device as people see it.
@@ -219,6 +256,7 @@ impl EventKind {
             EventKind::SessionDiscovered { .. } => "session_discovered",
             EventKind::Connected { .. } => "connected",
             EventKind::ApprovalNeeded { .. } => "approval_needed",
+            EventKind::ComparisonNeeded { .. } => "comparison_needed",
             EventKind::Paired { .. } => "paired",
             EventKind::PairingFailed { .. } => "pairing_failed",
             EventKind::DeviceConnected { .. } => "device_connected",
@@ -238,6 +276,7 @@ impl EventKind {
             | EventKind::SessionDiscovered { session, .. }
             | EventKind::Connected { session, .. }
             | EventKind::ApprovalNeeded { session, .. }
+            | EventKind::ComparisonNeeded { session, .. }
             | EventKind::Paired { session, .. } => Some(session),
             EventKind::PairingFailed { session, .. } => session.as_deref(),
             EventKind::DeviceConnected { .. }

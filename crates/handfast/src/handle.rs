@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use handfast_proto::cause::Cause;
 use handfast_proto::code::CodeInput;
-use handfast_proto::session::Consent;
+use handfast_proto::session::{Consent, Options};
 use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
@@ -53,20 +53,25 @@ pub struct Joined {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PairOptions {
     /// Answer this session's question with yes. Never the default: a person should see who asks.
+    ///
+    /// It does not answer a comparison: nothing but [`Handle::compare`] does.
     pub yes: bool,
+    /// Both people compare seven emoji before either device shows its identity. The other side may ask for that as well,
+    /// so an [`crate::EventKind::ComparisonNeeded`] can come in any session.
+    pub verify: bool,
     /// Life of a code, 5 s to 3600 s; meaningless for a joiner.
     pub ttl: Duration,
 }
 
 impl Default for PairOptions {
     fn default() -> Self {
-        PairOptions { yes: false, ttl: DEFAULT_TTL }
+        PairOptions { yes: false, verify: false, ttl: DEFAULT_TTL }
     }
 }
 
 impl PairOptions {
-    pub(crate) fn consent(self) -> Consent {
-        if self.yes { Consent::Given } else { Consent::Ask }
+    pub(crate) fn wishes(self) -> Options {
+        Options { consent: if self.yes { Consent::Given } else { Consent::Ask }, verify: self.verify }
     }
 }
 
@@ -106,12 +111,22 @@ impl Handle {
         self.ask(|reply| Command::Join { code: Box::new(code), options, reply }).await
     }
 
-    /// Answers the open question: of the named session, or of the only one that asks. Returns the session.
+    /// Answers the open question "Allow NAME?": of the named session, or of the only one that asks. Returns the session.
+    /// A comparison is not answered by `allow`; without it, it is turned down.
     ///
     /// # Errors
-    /// `usage` if no question is open.
+    /// `usage` if no question is open, or if it is a comparison and `allow` is given.
     pub async fn answer(&self, session: Option<String>, allow: bool) -> Result<String, Error> {
         self.ask(|reply| Command::Answer { session, allow, reply }).await
+    }
+
+    /// Answers the open comparison: whether both devices show the same, of the named session or of the only one that asks.
+    /// Returns the session. After a match nothing more is asked; a difference ends the session on both devices.
+    ///
+    /// # Errors
+    /// `usage` if no comparison is open.
+    pub async fn compare(&self, session: Option<String>, matches: bool) -> Result<String, Error> {
+        self.ask(|reply| Command::Compare { session, matches, reply }).await
     }
 
     /// Withdraws a session: the named one, or the only open one. Returns the session.

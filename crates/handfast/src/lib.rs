@@ -17,6 +17,11 @@
 //!         println!("Allow {} ({})?", peer.name, peer.fingerprint);
 //!         device.answer(None, true).await?;
 //!     }
+//!     if let handfast::EventKind::ComparisonNeeded { comparison, .. } = &event.kind {
+//!         // The other person asked for it: show it, and let yours say whether both screens show the same.
+//!         println!("Do both devices show {}?", comparison.names.join(", "));
+//!         device.compare(None, true).await?;
+//!     }
 //!     if event.kind.is_terminal() {
 //!         break;
 //!     }
@@ -42,7 +47,7 @@ mod store;
 
 pub use builder::{Builder, Network};
 pub use error::Error;
-pub use event::{DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, now_rfc3339};
+pub use event::{Comparison, DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, now_rfc3339};
 pub use handfast_net::{Bootstrap, DEFAULT_LOG, DEFAULT_NODE_LOG};
 pub use handfast_proto::addr::Address;
 pub use handfast_proto::cause::Cause;

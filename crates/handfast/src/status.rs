@@ -5,7 +5,7 @@ use handfast_proto::addresses::OwnAddress;
 use handfast_proto::session::SessionStatus;
 use serde::{Deserialize, Serialize};
 
-use crate::event::DeviceCard;
+use crate::event::{Comparison, DeviceCard};
 
 /// A running device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,6 +106,8 @@ pub struct SessionEntry {
     pub device: Option<DeviceCard>,
     /// How the connection runs.
     pub path: Option<String>,
+    /// What a person is asked to compare now.
+    pub comparison: Option<Comparison>,
     /// Why it failed.
     pub cause: Option<String>,
 }
@@ -119,6 +121,7 @@ impl From<&SessionStatus> for SessionEntry {
             expires_at: status.expires_at.map(|at| rfc3339(at.0)),
             device: status.device.as_ref().map(DeviceCard::from),
             path: status.path.map(|p| p.name().to_owned()),
+            comparison: status.sas.as_ref().map(Comparison::from),
             cause: status.cause.map(|c| c.name().to_owned()),
         }
     }

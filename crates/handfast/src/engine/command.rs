@@ -28,6 +28,7 @@ pub(crate) enum Command {
     Generate { options: PairOptions, reply: Reply<NewCode> },
     Join { code: Box<CodeInput>, options: PairOptions, reply: Reply<Joined> },
     Answer { session: Option<String>, allow: bool, reply: Reply<String> },
+    Compare { session: Option<String>, matches: bool, reply: Reply<String> },
     Cancel { session: Option<String>, reply: Reply<String> },
     Sessions { reply: Reply<Vec<SessionEntry>> },
     Devices { reply: Reply<Vec<DeviceEntry>> },
@@ -49,6 +50,12 @@ impl Actor {
                 let id = session.map(SessionId);
                 let answered = self.table.answer(id.as_ref(), allow, now);
                 drop(reply.send(answered.map(|s| s.0).map_err(Error::from)));
+            }
+            Command::Compare { session, matches, reply } => {
+                let now = self.now();
+                let id = session.map(SessionId);
+                let compared = self.table.compare(id.as_ref(), matches, now);
+                drop(reply.send(compared.map(|s| s.0).map_err(Error::from)));
             }
             Command::Cancel { session, reply } => {
                 let now = self.now();
@@ -88,7 +95,7 @@ impl Actor {
         let seq = self.hub.last_seq();
         let now = self.now();
         let ttl = options.ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
-        let (session, code) = self.table.generate(options.consent(), ttl, now)?;
+        let (session, code) = self.table.generate(options.wishes(), ttl, now)?;
         let words: [&str; WORD_COUNT] = to_words(&code);
         let qr = QrText::new(code, self.tid, self.uses_dht, false, &self.own.publishable(), self.loopback);
         let expires_at = rfc3339(now.unix.0.saturating_add(ttl.as_secs()));
@@ -112,7 +119,7 @@ impl Actor {
         self.check_room()?;
         let seq = self.hub.last_seq();
         let now = self.now();
-        let session = self.table.join(code, options.consent(), now)?;
+        let session = self.table.join(code, options.wishes(), now)?;
         self.hub.publish(EventKind::CodeEntered { session: session.0.clone() });
         Ok(Joined { session: session.0, seq })
     }

@@ -3,13 +3,13 @@
 use handfast_net::{Command as NetCommand, StreamProtocol};
 use handfast_proto::id::{JobId, PairingId};
 use handfast_proto::link::{self, PairState};
-use handfast_proto::session::{self, JobResult, PendingPairing, Role};
+use handfast_proto::session::{self, JobResult, PeerCard, PendingPairing, Role};
 
 use crate::Error;
 use crate::engine::actor::Actor;
 use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
-use crate::event::{DeviceCard, EventKind};
+use crate::event::{Comparison, DeviceCard, EventKind};
 use crate::handle::RoundTrip;
 use crate::store::PeerRow;
 use crate::store::worker::{Asker, Change};
@@ -119,14 +119,7 @@ impl Actor {
             }),
             session::Event::ApprovalNeeded { session, device, path } => {
                 let known = self.peers.with_key(device.key).is_some();
-                let warning = self.peers.with_name(device.name.as_str(), device.key).map(|other| {
-                    format!(
-                        "another device with the name \"{}\" and the fingerprint {} is paired already: \
-                         this is not that device, or its key has changed",
-                        device.name,
-                        other.key.fingerprint()
-                    )
-                });
+                let warning = self.name_warning(&device);
                 self.hub.publish(EventKind::ApprovalNeeded {
                     session: session.0,
                     device: DeviceCard::from(&device),
@@ -135,12 +128,18 @@ impl Actor {
                     warning,
                 });
             }
+            session::Event::ComparisonNeeded { session, sas, path } => {
+                let (comparison, path) = (Comparison::from(&sas), path.name().to_owned());
+                self.hub.publish(EventKind::ComparisonNeeded { session: session.0, comparison, path });
+            }
             session::Event::Paired { session, pairing_id, device, path, elapsed } => {
+                let warning = self.name_warning(&device);
                 self.hub.publish(EventKind::Paired {
                     session: session.0,
                     device: DeviceCard::from(&device),
                     path: path.name().to_owned(),
                     elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+                    warning,
                 });
                 self.link_up_after_pairing(pairing_id);
             }
@@ -150,6 +149,19 @@ impl Actor {
             }
             _ => {}
         }
+    }
+
+    /// What a person must see before they trust a device with a name that they know: it has another key. After a
+    /// comparison there is no question to show it with, so it stands beside the result as well.
+    fn name_warning(&self, device: &PeerCard) -> Option<String> {
+        self.peers.with_name(device.name.as_str(), device.key).map(|other| {
+            format!(
+                "another device with the name \"{}\" and the fingerprint {} is paired already: this is not that device, \
+                 or its key has changed",
+                device.name,
+                other.key.fingerprint()
+            )
+        })
     }
 
     /// The joiner, which made the connection of the handshake, makes it a link at once: the hello is due on every
@@ -271,9 +283,10 @@ impl Actor {
         }
         if let Some(row) = self.peers.get(pairing_id) {
             let session = pending_session(pairing_id);
-            let device = DeviceCard::from(&row.card());
+            let card = row.card();
+            let (device, warning) = (DeviceCard::from(&card), self.name_warning(&card));
             let path = path.name().to_owned();
-            self.hub.publish(EventKind::Paired { session, device, path, elapsed_ms: 0 });
+            self.hub.publish(EventKind::Paired { session, device, path, elapsed_ms: 0, warning });
         }
     }
 

@@ -114,6 +114,7 @@ pub(super) fn pending_entry(row: &PeerRow) -> SessionEntry {
         expires_at: Some(rfc3339(row.since.0.saturating_add(limits::PENDING.as_secs()))),
         device: Some(DeviceCard::from(&row.card())),
         path: row.path.clone(),
+        comparison: None,
         cause: None,
     }
 }

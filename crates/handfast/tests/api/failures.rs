@@ -6,8 +6,8 @@ use handfast::{Builder, Cause, EventKind, PairOptions};
 
 use crate::world::{World, event, loopback, outcome};
 
-const ASK: PairOptions = PairOptions { yes: false, ttl: Duration::from_secs(60) };
-const YES: PairOptions = PairOptions { yes: true, ttl: Duration::from_secs(60) };
+const ASK: PairOptions = PairOptions { yes: false, verify: false, ttl: Duration::from_secs(60) };
+const YES: PairOptions = PairOptions { yes: true, verify: false, ttl: Duration::from_secs(60) };
 
 #[tokio::test]
 async fn b36_rejected_cancelled_used_and_expired_are_told_apart_on_both_sides() {

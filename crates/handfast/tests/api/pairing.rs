@@ -6,7 +6,7 @@ use handfast::{EventKind, PairOptions};
 
 use crate::world::{LIMIT, World, event, outcome};
 
-const YES: PairOptions = PairOptions { yes: true, ttl: Duration::from_secs(60) };
+const YES: PairOptions = PairOptions { yes: true, verify: false, ttl: Duration::from_secs(60) };
 
 #[tokio::test]
 async fn b22_b47_two_devices_pair_know_each_other_and_still_do_after_a_restart() {

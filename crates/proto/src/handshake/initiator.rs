@@ -11,6 +11,7 @@ use crate::id::{DeviceKey, Identity, PairingId, Tid};
 use crate::keys::CodeKeys;
 use crate::sas::Sas;
 use crate::secret::{Rng, Secret, ct_eq};
+use crate::wire::beacon::Nid;
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::info::DeviceInfo;
 use crate::wire::{Malformed, Reader, put_lp};
@@ -135,10 +136,10 @@ impl P1 {
     }
 
     /// The device that it means, if it comes without a code (mode 3).
-    pub fn nid(&self) -> Option<[u8; 16]> {
+    pub fn nid(&self) -> Option<Nid> {
         match self.proposal {
             Proposal::Code { .. } => None,
-            Proposal::Nearby => Some(self.tag),
+            Proposal::Nearby => Some(Nid(self.tag)),
         }
     }
 

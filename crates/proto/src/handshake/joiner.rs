@@ -11,6 +11,7 @@ use crate::id::{DeviceKey, Identity, PairingId, Tid};
 use crate::keys::CodeKeys;
 use crate::sas::Sas;
 use crate::secret::{Rng, Secret, ct_eq};
+use crate::wire::beacon::Nid;
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::info::DeviceInfo;
 use crate::wire::{Malformed, Reader, put_lp};
@@ -113,8 +114,8 @@ pub fn start(
 }
 
 /// Starts a handshake without a code (mode 3) with the device that announces itself as `nid`: P1, which waits for P2.
-pub fn start_nearby(nid: [u8; 16], own: Tid, initiator: Tid, rng: &mut Rng) -> (SentP1, Frame) {
-    let hello = Hello::new(Proposal::Nearby, channel_binding(own, initiator), |_| nid, rng);
+pub fn start_nearby(nid: Nid, own: Tid, initiator: Tid, rng: &mut Rng) -> (SentP1, Frame) {
+    let hello = Hello::new(Proposal::Nearby, channel_binding(own, initiator), |_| nid.0, rng);
     let p1 = Frame::new(FrameType::P1, hello.p1.clone());
     (SentP1 { hello }, p1)
 }

@@ -7,6 +7,7 @@ use crate::code::Code;
 use crate::id::Identity;
 use crate::keys::CodeKeys;
 use crate::secret::Rng;
+use crate::wire::beacon::Nid;
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::info::{DeviceName, DeviceType};
 
@@ -223,9 +224,9 @@ fn up_to_nearby_comparison(
     tamper: &mut dyn FnMut(Frame) -> Frame,
 ) -> Result<(Box<joiner::Comparing>, initiator::Comparing), HandshakeError> {
     let (mut rj, mut ri) = (rng(21), rng(22));
-    let (sent_p1, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rj);
+    let (sent_p1, p1) = joiner::start_nearby(Nid([9; 16]), TID_J, TID_I, &mut rj);
     let p1 = P1::parse(&tamper(p1), TID_J, TID_I)?;
-    if p1.nid() != Some([9; 16]) {
+    if p1.nid() != Some(Nid([9; 16])) {
         return Err(HandshakeError::Proof);
     }
     let (sent_p2, p2) = p1.answer(&mut ri).ok_or(HandshakeError::Proof)?;
@@ -324,7 +325,7 @@ fn an_initiator_that_leaves_out_the_comparison_we_asked_for_is_refused_and_one_t
             assert!(matches!(read, Err(HandshakeError::Malformed(_))));
         }
     }
-    let (sent_p1, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rng(1));
+    let (sent_p1, p1) = joiner::start_nearby(Nid([9; 16]), TID_J, TID_I, &mut rng(1));
     let (sent_p2, p2) = P1::parse(&p1, TID_J, TID_I).expect("layout").answer(&mut rng(2)).expect("no code");
     let (sent_h1, h1) = sent_p1.handle(&p2, &mut rng(1)).expect("a P2");
     let h2 = sent_p2.handle(&h1, &mut rng(2)).expect("an H1").with_status(0, &mut rng(3));
@@ -334,7 +335,7 @@ fn an_initiator_that_leaves_out_the_comparison_we_asked_for_is_refused_and_one_t
 #[test]
 fn attack_36_a_p2_of_another_version_or_mode_is_refused() {
     for at in [0, 1] {
-        let (sent_p1, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rng(1));
+        let (sent_p1, p1) = joiner::start_nearby(Nid([9; 16]), TID_J, TID_I, &mut rng(1));
         let (_, p2) = P1::parse(&p1, TID_J, TID_I).expect("layout").answer(&mut rng(2)).expect("no code");
         let mut body = p2.body().to_vec();
         body[at] = 2;
@@ -349,7 +350,7 @@ fn a_code_cannot_be_proven_by_a_p1_without_one_nor_is_p2_an_answer_to_a_code() {
     let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
     assert_eq!(p1.nid(), None);
     assert!(p1.answer(&mut rng(2)).is_none());
-    let (_, p1) = joiner::start_nearby([9; 16], TID_J, TID_I, &mut rng(1));
+    let (_, p1) = joiner::start_nearby(Nid([9; 16]), TID_J, TID_I, &mut rng(1));
     let p1 = P1::parse(&p1, TID_J, TID_I).expect("layout");
     assert!(p1.handle(&keys, &h1, &mut rng(2)).is_err());
 }

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 
 use crate::limits;
 use crate::time::Time;
+use crate::wire::beacon::Nid;
 
 /// Peers remembered; each costs a person an answer, so only an attacker with many addresses comes near. The one that
 /// struck longest ago goes first.
@@ -18,7 +19,7 @@ const MAX_STRIKERS: usize = 64;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Striker {
     /// Its notifier id.
-    pub nid: [u8; 16],
+    pub nid: Nid,
     /// Where its connection came from or went to.
     pub address: IpAddr,
 }
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     fn peer(n: u8) -> Striker {
-        Striker { nid: [n; 16], address: IpAddr::V4(Ipv4Addr::new(192, 168, 1, n)) }
+        Striker { nid: Nid([n; 16]), address: IpAddr::V4(Ipv4Addr::new(192, 168, 1, n)) }
     }
 
     fn at(seconds: u64) -> Time {
@@ -105,7 +106,7 @@ mod tests {
         assert!(strikes.refuses(&peer(1), at(1_198)));
         assert!(!strikes.refuses(&peer(1), at(1_199)));
         assert!(!strikes.refuses(&peer(2), at(599)));
-        let same_address = Striker { nid: [9; 16], ..peer(1) };
+        let same_address = Striker { nid: Nid([9; 16]), ..peer(1) };
         assert!(!strikes.refuses(&same_address, at(599)), "another device behind the same address");
     }
 

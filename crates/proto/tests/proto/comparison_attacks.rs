@@ -9,6 +9,7 @@ use handfast_proto::handshake::joiner::{self, H2};
 use handfast_proto::id::Tid;
 use handfast_proto::sas::Sas;
 use handfast_proto::wire::advert::AdvertState;
+use handfast_proto::wire::beacon::Nid;
 use handfast_proto::wire::frames::{Frame, FrameType};
 
 use crate::bench::{Bench, Guest, Host, frame, record, rng};
@@ -208,7 +209,7 @@ const IAN: Tid = Tid([1; 32]);
 /// One honest side of mode 3, up to what it shows: the joiner, talking to whoever has this transport key.
 fn joiner_meets(seed: u8, answer: impl FnOnce(Frame) -> (Frame, Box<dyn FnOnce(Frame) -> Frame>)) -> (Sas, Frame) {
     let mut jane = rng(seed);
-    let (sent, p1) = joiner::start_nearby([7; 16], JANE, EVIL, &mut jane);
+    let (sent, p1) = joiner::start_nearby(Nid([7; 16]), JANE, EVIL, &mut jane);
     let (p2, next) = answer(p1);
     let (sent, h1) = sent.handle(&p2, &mut jane).expect("a P2");
     let Ok(H2::Compare(comparing, s3)) = sent.handle(&next(h1)) else { panic!("a comparison") };
@@ -230,7 +231,7 @@ fn fool_jane(seed: u8, own: u8) -> Glance {
 /// The attacker as Jane towards Ian, who waits: what Ian's screen shows.
 fn fool_ian(seed: u8, own: u8) -> Glance {
     let (mut ian, mut evil) = (rng(seed), rng(own));
-    let (sent, p1) = joiner::start_nearby([7; 16], EVIL, IAN, &mut evil);
+    let (sent, p1) = joiner::start_nearby(Nid([7; 16]), EVIL, IAN, &mut evil);
     let (waiting, p2) = P1::parse(&p1, EVIL, IAN).expect("a P1").answer(&mut ian).expect("no code");
     let (sent, h1) = sent.handle(&p2, &mut evil).expect("a P2");
     let (Next::Comparison(asked), h2) = waiting.handle(&h1, &mut ian).expect("an H1").go_on(false, &mut ian) else {
@@ -305,7 +306,7 @@ fn attack_30_31_who_replaces_everything_wins_against_the_broken_orders_and_guess
 #[test]
 fn without_an_attacker_two_devices_without_a_code_show_the_same() {
     let (mut jane, mut ian) = (rng(1), rng(2));
-    let (sent, p1) = joiner::start_nearby([7; 16], JANE, IAN, &mut jane);
+    let (sent, p1) = joiner::start_nearby(Nid([7; 16]), JANE, IAN, &mut jane);
     let (waiting, p2) = P1::parse(&p1, JANE, IAN).expect("a P1").answer(&mut ian).expect("no code");
     let (sent, h1) = sent.handle(&p2, &mut jane).expect("a P2");
     let (Next::Comparison(asked), h2) = waiting.handle(&h1, &mut ian).expect("an H1").go_on(false, &mut ian) else {
@@ -319,7 +320,7 @@ fn without_an_attacker_two_devices_without_a_code_show_the_same() {
 fn attack_3_4_a_mode_3_handshake_relayed_between_two_connections_does_not_even_reach_the_pictures() {
     // The attacker forwards every frame untouched; each side binds its own two transport keys.
     let (mut jane, mut ian) = (rng(1), rng(2));
-    let (sent, p1) = joiner::start_nearby([7; 16], JANE, EVIL, &mut jane);
+    let (sent, p1) = joiner::start_nearby(Nid([7; 16]), JANE, EVIL, &mut jane);
     let (waiting, p2) = P1::parse(&p1, EVIL, IAN).expect("a P1").answer(&mut ian).expect("no code");
     let (_, h1) = sent.handle(&p2, &mut jane).expect("a P2");
     assert!(waiting.handle(&h1, &mut ian).is_err());

@@ -7,6 +7,7 @@ use handfast_proto::id::{Identity, Tid};
 use handfast_proto::keys::CodeKeys;
 use handfast_proto::sas::TABLE;
 use handfast_proto::secret::Secret;
+use handfast_proto::wire::beacon::Nid;
 use serde_json::{Value, json};
 
 use super::handshake::{DIK_I, DIK_J, Derived, NID, PATTERN, TID_I, TID_J, Way, derive, info, rng};
@@ -92,10 +93,10 @@ fn c25_vectors_of_the_comparison() {
                 (sent_h1, read.handle(&keys, &h1, &mut ri).expect("a proof"))
             }
             Way::Nearby => {
-                let (sent_p1, p1) = joiner::start_nearby(NID, own, other, &mut rj);
+                let (sent_p1, p1) = joiner::start_nearby(Nid(NID), own, other, &mut rj);
                 is_next(p1.body());
                 let read = P1::parse(&p1, own, other).expect("a P1");
-                assert_eq!(read.nid(), Some(NID));
+                assert_eq!(read.nid(), Some(Nid(NID)));
                 let (sent_p2, p2) = read.answer(&mut ri).expect("no code");
                 is_next(p2.body());
                 let (sent_h1, h1) = sent_p1.handle(&p2, &mut rj).expect("a P2");
