@@ -39,7 +39,8 @@ pub(crate) struct Generate {
     /// Do not ask: whoever enters the code is paired. It does not answer a comparison.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
-    /// Compare seven emoji on both devices before they are paired: then nobody who only saw the code gets in between.
+    /// Compare seven emoji on both devices before they are paired, so that nobody who has seen the code gets in between;
+    /// for both people to be sure, give it on both.
     #[arg(long)]
     pub(crate) verify: bool,
     /// How long the code lives, 5 to 3600 seconds.
@@ -70,7 +71,8 @@ pub(crate) struct Join {
     /// Do not ask: whoever shows the code is paired. It does not answer a comparison.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
-    /// Compare seven emoji on both devices before they are paired: then nobody who only saw the code gets in between.
+    /// Compare seven emoji on both devices before they are paired, so that nobody who has seen the code gets in between;
+    /// for both people to be sure, give it on both.
     #[arg(long)]
     pub(crate) verify: bool,
     #[command(flatten)]
