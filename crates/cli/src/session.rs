@@ -10,6 +10,7 @@ use crate::cmd::Context;
 use crate::daemon::{Client, CodeReply, Feed};
 use crate::prompt::answers::Answers;
 use crate::prompt::talk::Talk;
+use crate::render::comparison;
 use crate::render::event::{Asker, line};
 use crate::signals::{INTERRUPTED, Signals};
 
@@ -55,7 +56,7 @@ pub(crate) async fn follow(
         opened,
         talk,
         answers: None,
-        asking: false,
+        asking: None,
         withdrawn: None,
         waiting: None,
         nodes: None,
@@ -63,6 +64,15 @@ pub(crate) async fn follow(
     let exit = follower.run(&mut feed, signals).await;
     follower.talk.below("");
     Ok(exit)
+}
+
+/// What a person at this terminal is asked.
+#[derive(Clone, Copy)]
+enum Asking {
+    /// "Allow NAME?"
+    Approval,
+    /// "Do both devices show the same?"
+    Comparison,
 }
 
 struct Follower<'a> {
@@ -73,8 +83,8 @@ struct Follower<'a> {
     last: u64,
     talk: Talk,
     answers: Option<Answers>,
-    /// A question is open and was shown here.
-    asking: bool,
+    /// The question that is open and was shown here.
+    asking: Option<Asking>,
     /// Set after a withdrawal: when to stop waiting for the news.
     withdrawn: Option<Instant>,
     /// What is being waited for, below everything else; none: for the other device, as long as the code lives.
@@ -87,7 +97,7 @@ impl Follower<'_> {
     async fn run(&mut self, feed: &mut Feed, signals: &mut Signals) -> u8 {
         loop {
             self.show_waiting();
-            let ticking = self.talk.is_live() && !self.asking;
+            let ticking = self.talk.is_live() && self.asking.is_none();
             let (asking, withdrawn, tick) = (self.asking, self.withdrawn, self.next_tick());
             tokio::select! {
                 event = feed.next() => match event {
@@ -104,7 +114,7 @@ impl Follower<'_> {
                     }
                     self.withdraw().await;
                 }
-                allow = next_answer(&mut self.answers), if asking => self.answer(allow).await,
+                (asking, yes) = next_answer(&mut self.answers, asking) => self.answer(asking, yes).await,
                 () = at(withdrawn), if withdrawn.is_some() => return self.interrupted(),
                 () = tokio::time::sleep(tick), if ticking => {}
             }
@@ -171,7 +181,12 @@ impl Follower<'_> {
         if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind
             && !self.opened.yes
         {
-            self.question(&Asker { device, path, known: *known, warning: warning.as_deref() });
+            let asker = Asker { device, path, known: *known, warning: warning.as_deref() };
+            self.question(Asking::Approval, &asker.description(), &asker.question());
+        }
+        // Consent given in advance does not answer this one.
+        if let EventKind::ComparisonNeeded { comparison, .. } = &event.kind {
+            self.question(Asking::Comparison, &comparison::description(comparison), comparison::QUESTION);
         }
     }
 
@@ -181,31 +196,41 @@ impl Follower<'_> {
         }
     }
 
-    fn question(&mut self, asker: &Asker<'_>) {
+    fn question(&mut self, asking: Asking, description: &str, question: &str) {
         if self.context.out.is_json() || !self.context.term.can_ask() {
             let name = &self.context.instance.name;
             let instance = if name.is_default() { String::new() } else { format!("--instance {} ", name.as_str()) };
             let session = &self.opened.session;
             if !self.context.out.is_json() {
-                self.talk.say(&asker.description());
+                self.talk.say(description);
             }
+            let (yes, no) = match asking {
+                Asking::Approval => (format!("accept {session}"), format!("reject {session}")),
+                Asking::Comparison => {
+                    (format!("accept --emoji-match {session}"), format!("accept --emoji-differ {session}"))
+                }
+            };
             self.talk.say(&format!(
-                "{} Answer with `handfast {instance}pair accept {session}` or `handfast {instance}pair reject {session}`.",
-                asker.question()
+                "{question} Answer with `handfast {instance}pair {yes}` or `handfast {instance}pair {no}`."
             ));
             return;
         }
-        self.talk.say(&asker.description());
+        self.talk.say(description);
         self.answers.get_or_insert_with(Answers::start).ask();
-        self.talk.below(&format!("{} [y/N] ", asker.question()));
-        self.asking = true;
+        self.talk.below(&format!("{question} [y/N] "));
+        self.asking = Some(asking);
     }
 
-    async fn answer(&mut self, allow: bool) {
-        self.asking = false;
+    async fn answer(&mut self, asking: Asking, yes: bool) {
+        self.asking = None;
         self.waiting = Some(ANSWERED);
         self.talk.entered();
-        if let Err(error) = self.client.answer(Some(self.opened.session.clone()), allow).await {
+        let session = Some(self.opened.session.clone());
+        let answered = match asking {
+            Asking::Comparison => self.client.compare(session, yes).await,
+            Asking::Approval => self.client.answer(session, yes).await,
+        };
+        if let Err(error) = answered {
             // It was answered elsewhere, or too late: the events say how that went.
             self.talk.say(&format!("Not answered: {error}."));
         }
@@ -242,7 +267,7 @@ impl Follower<'_> {
 
     /// What is being waited for, below everything else; not while somebody types there.
     fn show_waiting(&mut self) {
-        if self.asking {
+        if self.asking.is_some() {
             return;
         }
         if let Some(waiting) = self.waiting {
@@ -270,10 +295,11 @@ pub(crate) fn failure(session: Option<String>, error: &Error, seq: u64) -> Event
     Event { v: EVENT_VERSION, seq, time: handfast::now_rfc3339(), kind: EventKind::failed_because(session, error) }
 }
 
-async fn next_answer(answers: &mut Option<Answers>) -> bool {
-    match answers {
-        Some(answers) => answers.next().await,
-        None => std::future::pending().await,
+/// The answer to the question that is open, if one is.
+async fn next_answer(answers: &mut Option<Answers>, asking: Option<Asking>) -> (Asking, bool) {
+    match (answers, asking) {
+        (Some(answers), Some(asking)) => (asking, answers.next().await),
+        _ => std::future::pending().await,
     }
 }
 

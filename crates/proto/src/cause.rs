@@ -66,7 +66,7 @@ causes! {
     /// A person withdrew.
     Cancelled, "cancelled", 6, "the pairing was cancelled", "make a new code if you want to try again";
     /// No proof of the code or key.
-    AuthenticationFailed, "authentication_failed", 7, "the other side could not prove the code",
+    AuthenticationFailed, "authentication_failed", 7, "the other side could not prove the code, or the two devices did not show the same emoji",
         "check the words; if they are right, somebody may be interfering: try another network";
     /// The code is burned.
     TooManyAttempts, "too_many_attempts", 7, "too many wrong proofs were tried under this code",

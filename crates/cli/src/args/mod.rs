@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use devices::{DeviceList, DevicesCommand};
 pub(crate) use network::NetworkArgs;
-pub(crate) use pair::{Generate, Join, PairCommand, Which};
+pub(crate) use pair::{Accept, Generate, Join, PairCommand, Reject, Which};
 
 use crate::instance::InstanceName;
 
@@ -255,7 +255,8 @@ mod tests {
             "pair generate --ttl 3601",
             "pair generate --ttl soon",
             "ping bob --count 0",
-            "pair generate --verify",
+            "pair accept --emoji-match --emoji-differ",
+            "pair reject --emoji-match",
             "pair join - --qr-image x.png",
             "serve --stun-listen 0.0.0.0:3478",
             "start --relay /ip4/5.1.2.3/tcp/1",

@@ -16,10 +16,10 @@ pub(crate) enum PairCommand {
     /// Show the sessions of this device, as either side.
     #[command(visible_alias = "list")]
     Status(Which),
-    /// Answer the question of a session with yes.
-    Accept(Which),
+    /// Answer the question of a session with yes, or say what a comparison came to.
+    Accept(Accept),
     /// Answer the question of a session with no.
-    Reject(Which),
+    Reject(Reject),
     /// Withdraw a session.
     Cancel(Which),
 }
@@ -33,11 +33,16 @@ device this command runs it itself until it is done.
 Examples:
   handfast pair generate
   handfast pair generate --ttl 120
+  handfast pair generate --verify
   handfast pair generate --yes --json --bootstrap ADDRESS")]
 pub(crate) struct Generate {
-    /// Do not ask: whoever enters the code is paired.
+    /// Do not ask: whoever enters the code is paired. It does not answer a comparison.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
+    /// Compare seven emoji on both devices before they are paired, so that nobody who has seen the code gets in between;
+    /// for both people to be sure, give it on both.
+    #[arg(long)]
+    pub(crate) verify: bool,
     /// How long the code lives, 5 to 3600 seconds.
     #[arg(long, value_name = "SECS", default_value = "600", value_parser = ttl)]
     pub(crate) ttl: Duration,
@@ -63,9 +68,13 @@ pub(crate) struct Join {
     /// The twelve words, or a HANDFAST: text, or - for stdin.
     #[arg(value_name = "CODE")]
     pub(crate) code: Vec<String>,
-    /// Do not ask: whoever shows the code is paired.
+    /// Do not ask: whoever shows the code is paired. It does not answer a comparison.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
+    /// Compare seven emoji on both devices before they are paired, so that nobody who has seen the code gets in between;
+    /// for both people to be sure, give it on both.
+    #[arg(long)]
+    pub(crate) verify: bool,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }
@@ -76,6 +85,34 @@ pub(crate) struct Which {
     /// The session; may be left out if only one fits.
     #[arg(value_name = "SESSION")]
     pub(crate) session: Option<String>,
+}
+
+/// `pair accept`.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  handfast pair accept
+  handfast pair accept --emoji-match     both devices show the same seven emoji
+  handfast pair accept --emoji-differ    they do not: both devices end the pairing")]
+pub(crate) struct Accept {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Both devices show the same emoji, or the same numbers. Nothing more is asked then.
+    #[arg(long, conflicts_with = "emoji_differ")]
+    pub(crate) emoji_match: bool,
+    /// The devices show different emoji: somebody sits between them.
+    #[arg(long)]
+    pub(crate) emoji_differ: bool,
+}
+
+/// `pair reject`.
+#[derive(Args)]
+pub(crate) struct Reject {
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// The devices show different emoji: somebody sits between them.
+    #[arg(long)]
+    pub(crate) emoji_differ: bool,
 }
 
 fn ttl(text: &str) -> Result<Duration, String> {

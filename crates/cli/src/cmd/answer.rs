@@ -1,10 +1,10 @@
-//! `pair accept`, `pair reject`, `pair cancel`.
+//! `pair accept`, `pair reject`, `pair cancel`: answers to a question or a comparison, and withdrawal.
 
 use handfast::Error;
 use serde::Serialize;
 
 use super::Context;
-use crate::args::Which;
+use crate::args::{Accept, Reject, Which};
 use crate::daemon::Client;
 
 /// What was done to which session.
@@ -14,10 +14,30 @@ struct Answered {
     done: &'static str,
 }
 
-/// Answers the question of a session.
-pub(super) async fn answer(context: &Context, which: Which, allow: bool) -> Result<u8, Error> {
-    let session = Client::of(&context.instance).answer(which.session, allow).await?;
+/// Answers the question of a session with yes, or its comparison.
+pub(super) async fn accept(context: &Context, accept: Accept) -> Result<u8, Error> {
+    let session = accept.which.session;
+    match (accept.emoji_match, accept.emoji_differ) {
+        (true, _) => compare(context, session, true).await,
+        (false, true) => compare(context, session, false).await,
+        (false, false) => answer(context, session, true).await,
+    }
+}
+
+/// Answers the question of a session with no.
+pub(super) async fn reject(context: &Context, reject: Reject) -> Result<u8, Error> {
+    let session = reject.which.session;
+    if reject.emoji_differ { compare(context, session, false).await } else { answer(context, session, false).await }
+}
+
+async fn answer(context: &Context, session: Option<String>, allow: bool) -> Result<u8, Error> {
+    let session = Client::of(&context.instance).answer(session, allow).await?;
     show(context, session, if allow { "accepted" } else { "rejected" })
+}
+
+async fn compare(context: &Context, session: Option<String>, matches: bool) -> Result<u8, Error> {
+    let session = Client::of(&context.instance).compare(session, matches).await?;
+    show(context, session, if matches { "matched" } else { "differed" })
 }
 
 /// Withdraws a session.

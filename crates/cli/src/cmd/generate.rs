@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handfast::{Cause, Error, EventKind};
+use handfast::{Cause, Error, EventKind, PairOptions};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -33,7 +33,7 @@ async fn show_and_wait(
     access: &Access,
     signals: &mut Signals,
 ) -> Result<u8, Error> {
-    let code = access.client.generate(args.yes, args.ttl).await?;
+    let code = access.client.generate(options(args)).await?;
     let deadline = Some(Instant::now() + Duration::from_secs(code.ttl));
     let (session, seq) = (code.session.clone(), code.seq);
     let code = if context.out.is_json() {
@@ -53,7 +53,7 @@ async fn hand_over(context: &Context, args: &Generate) -> Result<u8, Error> {
         if is_absent { error.with_hint("start it with `handfast start`, or leave --no-wait out") } else { error }
     })?;
     super::say_if_options_are_late(context, &args.network, &access);
-    let code = access.client.generate(args.yes, args.ttl).await?;
+    let code = access.client.generate(options(args)).await?;
     if context.out.is_json() {
         let kind = EventKind::CodeCreated {
             session: code.session.clone(),
@@ -68,6 +68,10 @@ async fn hand_over(context: &Context, args: &Generate) -> Result<u8, Error> {
         context.out.talk(&format!("Session {} waits until {}.", code.session, code.expires_at));
     }
     Ok(0)
+}
+
+fn options(args: &Generate) -> PairOptions {
+    PairOptions { yes: args.yes, verify: args.verify, ttl: args.ttl }
 }
 
 /// A screen for people, or one plain line for programs.

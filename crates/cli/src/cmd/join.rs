@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use handfast::{Cause, Error};
+use handfast::{Cause, Error, PairOptions};
 use zeroize::Zeroizing;
 
 use super::Context;
@@ -65,7 +65,8 @@ async fn join_and_wait(
     code: Zeroizing<String>,
     signals: &mut Signals,
 ) -> Result<u8, Error> {
-    let joined = access.client.join(&code, args.yes).await?;
+    let options = PairOptions { yes: args.yes, verify: args.verify, ..PairOptions::default() };
+    let joined = access.client.join(&code, options).await?;
     drop(code);
     let opened = Opened { session: joined.session, seq: joined.seq, code: None, yes: args.yes, deadline: None };
     follow(context, &access.client, opened, signals).await

@@ -104,8 +104,8 @@ fn dispatch_pair(context: &Context, pair: PairCommand, code: Option<GivenCode>) 
             threads(join::run(context, &join, code))
         }
         PairCommand::Status(which) => one_thread(sessions::run(context, which)),
-        PairCommand::Accept(which) => one_thread(answer::answer(context, which, true)),
-        PairCommand::Reject(which) => one_thread(answer::answer(context, which, false)),
+        PairCommand::Accept(accept) => one_thread(answer::accept(context, accept)),
+        PairCommand::Reject(reject) => one_thread(answer::reject(context, reject)),
         PairCommand::Cancel(which) => one_thread(answer::cancel(context, which)),
     }
 }

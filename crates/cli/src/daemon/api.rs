@@ -17,8 +17,8 @@ use tokio::sync::{Semaphore, watch};
 
 use super::body::Body;
 use super::wire::{
-    AnswerBody, CancelBody, CodeReply, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, MAX_PING_WAIT_MS, PingBody,
-    PingReply, RenameBody, SessionReply,
+    AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply,
+    MAX_PING_WAIT_MS, PingBody, PingReply, RenameBody, SessionReply,
 };
 
 /// Event streams at once. Fewer than there may be clients, so that a request always finds a place beside them.
@@ -56,6 +56,7 @@ pub(super) fn router(device: Handle, stop: watch::Sender<bool>) -> Router {
         .route("/v1/pair/generate", post(generate))
         .route("/v1/pair/join", post(join))
         .route("/v1/pair/answer", post(answer))
+        .route("/v1/pair/compare", post(compare))
         .route("/v1/pair/cancel", post(cancel))
         .route("/v1/devices", get(devices))
         .route("/v1/devices/{device}", get(one_device))
@@ -127,7 +128,7 @@ async fn generate(State(api): State<Api>, Body(body): Body<GenerateBody>) -> Ans
         let (min, max) = (handfast::MIN_TTL.as_secs(), handfast::MAX_TTL.as_secs());
         return Err(Error::because(Cause::Usage, format!("a code lives {min} to {max} seconds")).into());
     }
-    let code = api.device.generate(PairOptions { yes: body.yes, ttl, ..PairOptions::default() }).await?;
+    let code = api.device.generate(PairOptions { yes: body.yes, verify: body.verify, ttl }).await?;
     Ok(Json(CodeReply {
         session: code.session,
         words: code.words.join(" "),
@@ -139,7 +140,7 @@ async fn generate(State(api): State<Api>, Body(body): Body<GenerateBody>) -> Ans
 }
 
 async fn join(State(api): State<Api>, Body(body): Body<JoinBody>) -> Answer<JoinReply> {
-    let options = PairOptions { yes: body.yes, ..PairOptions::default() };
+    let options = PairOptions { yes: body.yes, verify: body.verify, ..PairOptions::default() };
     let joined = api.device.join(&body.code, options).await?;
     Ok(Json(JoinReply { session: joined.session, seq: joined.seq }))
 }
@@ -151,6 +152,16 @@ async fn answer(
 ) -> Answer<SessionReply> {
     let session = api.device.answer(body.session, body.allow).await?;
     tracing::info!(%session, allow = body.allow, pid, "answered over the control socket");
+    Ok(Json(SessionReply { session }))
+}
+
+async fn compare(
+    State(api): State<Api>,
+    Extension(Peer(pid)): Extension<Peer>,
+    Body(body): Body<CompareBody>,
+) -> Answer<SessionReply> {
+    let session = api.device.compare(body.session, body.matches).await?;
+    tracing::info!(%session, matches = body.matches, pid, "compared over the control socket");
     Ok(Json(SessionReply { session }))
 }
 

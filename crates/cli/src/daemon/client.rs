@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use handfast::{Cause, DeviceEntry, Error, SessionEntry, Status};
+use handfast::{Cause, DeviceEntry, Error, PairOptions, SessionEntry, Status};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper::{Method, Request, Response};
@@ -19,8 +19,8 @@ use super::path::encode;
 use super::process::Process;
 use super::sse::Parser;
 use super::wire::{
-    AnswerBody, CancelBody, CodeReply, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody, PingReply,
-    RenameBody, SessionReply,
+    AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody,
+    PingReply, RenameBody, SessionReply,
 };
 use crate::instance::Instance;
 
@@ -72,18 +72,26 @@ impl Client {
     }
 
     /// Makes a code.
-    pub(crate) async fn generate(&self, yes: bool, ttl: Duration) -> Result<CodeReply, Error> {
-        self.post("/v1/pair/generate", &GenerateBody { yes, ttl: ttl.as_secs() }, ANSWER_WAIT).await
+    pub(crate) async fn generate(&self, options: PairOptions) -> Result<CodeReply, Error> {
+        let PairOptions { yes, verify, ttl } = options;
+        self.post("/v1/pair/generate", &GenerateBody { yes, verify, ttl: ttl.as_secs() }, ANSWER_WAIT).await
     }
 
     /// Enters a code.
-    pub(crate) async fn join(&self, code: &str, yes: bool) -> Result<JoinReply, Error> {
-        self.post("/v1/pair/join", &JoinBody { code: code.to_owned(), yes }, ANSWER_WAIT).await
+    pub(crate) async fn join(&self, code: &str, options: PairOptions) -> Result<JoinReply, Error> {
+        let PairOptions { yes, verify, .. } = options;
+        self.post("/v1/pair/join", &JoinBody { code: code.to_owned(), yes, verify }, ANSWER_WAIT).await
     }
 
     /// Answers the question of a session; returns the session.
     pub(crate) async fn answer(&self, session: Option<String>, allow: bool) -> Result<String, Error> {
         let reply: SessionReply = self.post("/v1/pair/answer", &AnswerBody { session, allow }, ANSWER_WAIT).await?;
+        Ok(reply.session)
+    }
+
+    /// Answers the comparison of a session; returns the session.
+    pub(crate) async fn compare(&self, session: Option<String>, matches: bool) -> Result<String, Error> {
+        let reply: SessionReply = self.post("/v1/pair/compare", &CompareBody { session, matches }, ANSWER_WAIT).await?;
         Ok(reply.session)
     }
 

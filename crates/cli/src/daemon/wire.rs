@@ -11,6 +11,9 @@ pub(crate) struct GenerateBody {
     /// Answer the question with yes.
     #[serde(default)]
     pub(crate) yes: bool,
+    /// Both people compare emoji.
+    #[serde(default)]
+    pub(crate) verify: bool,
     /// Life of the code in seconds.
     #[serde(default = "default_ttl")]
     pub(crate) ttl: u64,
@@ -42,6 +45,9 @@ pub(crate) struct JoinBody {
     /// Answer the question with yes.
     #[serde(default)]
     pub(crate) yes: bool,
+    /// Both people compare emoji.
+    #[serde(default)]
+    pub(crate) verify: bool,
 }
 
 /// The session that was opened.
@@ -62,6 +68,17 @@ pub(crate) struct AnswerBody {
     pub(crate) session: Option<String>,
     /// The answer.
     pub(crate) allow: bool,
+}
+
+/// `POST /v1/pair/compare`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CompareBody {
+    /// Which session; none: the only one that asks.
+    #[serde(default)]
+    pub(crate) session: Option<String>,
+    /// Whether both devices show the same.
+    pub(crate) matches: bool,
 }
 
 /// `POST /v1/pair/cancel`.

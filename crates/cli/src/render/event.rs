@@ -20,14 +20,19 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
             Some(format!("Found it by {}, at {addresses}.", clean(found_by)))
         }
         EventKind::Connected { path, address, .. } => Some(format!("Connected: {}, {}.", clean(path), clean(address))),
-        EventKind::Paired { device, path, elapsed_ms, .. } => {
-            Some(format!("Paired with {}, {}, in {elapsed_ms} ms.", named(device), clean(path)))
+        EventKind::Paired { device, path, elapsed_ms, warning, .. } => {
+            let text = format!("Paired with {}, {}, in {elapsed_ms} ms.", named(device), clean(path));
+            Some(match warning {
+                Some(warning) => format!("{text}\nWARNING: {}", clean(warning)),
+                None => text,
+            })
         }
         EventKind::PairingFailed { text, hint, .. } => Some(error(text, hint)),
         EventKind::TroubleNoticed { cause, text, hint, .. } => Some(trouble(cause, text, hint)),
         // A question is asked, not told, and the rest is not about sessions.
         EventKind::CodeCreated { .. }
         | EventKind::ApprovalNeeded { .. }
+        | EventKind::ComparisonNeeded { .. }
         | EventKind::DeviceConnected { .. }
         | EventKind::DeviceDisconnected { .. }
         | EventKind::DeviceRemoved { .. }
@@ -125,7 +130,13 @@ mod tests {
                 found_by: "dht".to_owned(),
                 addresses: vec!["/ip4/5.1.2.3/tcp/1".to_owned()],
             },
-            EventKind::Paired { session: session(), device: card(), path: "direct".to_owned(), elapsed_ms: 312 },
+            EventKind::Paired {
+                session: session(),
+                device: card(),
+                path: "direct".to_owned(),
+                elapsed_ms: 312,
+                warning: None,
+            },
             EventKind::failed(None, handfast::Cause::Rejected),
             EventKind::AddressLost { address: "/ip4/5.1.2.3/tcp/1".to_owned() },
         ]

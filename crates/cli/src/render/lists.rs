@@ -3,7 +3,7 @@
 use handfast::{DeviceEntry, SessionEntry};
 
 use super::table::table;
-use super::{clean, short};
+use super::{clean, comparison, short};
 
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
@@ -72,7 +72,14 @@ pub(crate) fn sessions(sessions: &[SessionEntry]) -> String {
             ]
         })
         .collect();
-    table(["SESSION", "ROLE", "STATE", "CODE ENDS", "DEVICE", "PATH"], &rows)
+    let mut text = table(["SESSION", "ROLE", "STATE", "CODE ENDS", "DEVICE", "PATH"], &rows);
+    for session in sessions {
+        if let Some(comparison) = &session.comparison {
+            let session = clean(&session.session);
+            text.push_str(&format!("\nTo compare in session {session}:\n{}", comparison::pictures(comparison)));
+        }
+    }
+    text
 }
 
 /// A line of a description.
@@ -142,6 +149,7 @@ bob\u{fffd}
             expires_at: Some("2026-11-22T10:10:00Z".to_owned()),
             device: None,
             path: None,
+            comparison: None,
             cause: None,
         };
         let card = DeviceCard {

@@ -2,6 +2,7 @@
 //! again, whatever the library has done before.
 
 pub(crate) mod code;
+pub(crate) mod comparison;
 pub(crate) mod event;
 pub(crate) mod lists;
 pub(crate) mod qr;

@@ -66,6 +66,8 @@ fn requests_and_refusals_are_json() {
         ("POST", "/v1/pair/generate", "{\"tttl\":60}"),
         ("POST", "/v1/pair/generate", "3"),
         ("POST", "/v1/pair/answer", "{}"),
+        ("POST", "/v1/pair/compare", "{}"),
+        ("POST", "/v1/pair/compare", "{\"matches\":true}"),
         ("POST", "/v1/pair/cancel", "{}"),
         ("POST", "/v1/pair/join", &long),
         ("GET", "/v1/devices/nobody", ""),

@@ -80,6 +80,67 @@ fn b43_piped_the_words_are_alone_on_stdout_and_the_question_is_answered_elsewher
     }
 }
 
+/// A18, D8: the comparison of one side is asked on both, by `--yes` on neither, and is answered by another command.
+#[test]
+fn with_verify_both_people_compare_and_say_so_and_yes_is_no_answer_to_that() {
+    let home = Home::new();
+    let (_node, address) = home.node();
+    for (answer, exit, last) in [("--emoji-match", 0, "paired"), ("--emoji-differ", 7, "pairing_failed")] {
+        let args = [&["pair", "generate", "--verify", "--yes", "--json"], network(&address).as_slice()].concat();
+        let shows = home.start("alice", &args);
+        let words = shows.event("code_created")["words"].as_str().expect("words").to_owned();
+        let args = [&["pair", "join", "-", "--yes", "--json"], network(&address).as_slice()].concat();
+        let joins = home.start_with("bob", &args, &words);
+        let (at_alice, at_bob) = (shows.event("comparison_needed"), joins.event("comparison_needed"));
+        for field in ["session", "emoji", "names", "digits"] {
+            assert!(!at_alice[field].is_null() && at_alice[field] == at_bob[field], "{field}: {at_alice} {at_bob}");
+        }
+        assert_eq!(
+            (at_alice["emoji"].as_array().map(Vec::len), at_alice["digits"].as_str().map(str::len)),
+            (Some(7), Some(14))
+        );
+        let status = home.ask("alice", &["pair", "status"]);
+        assert_eq!(
+            (&status[0]["state"], &status[0]["comparison"]["emoji"]),
+            (&"comparison".into(), &at_alice["emoji"])
+        );
+        let plain = home.run("alice", &["pair", "accept"]);
+        assert_eq!(plain.exit(), Some(2), "it is no answer to a comparison");
+        assert!(plain.errors.iter().any(|line| line.contains("emoji")), "{:?}", plain.errors);
+        assert_eq!(home.run("alice", &["pair", "accept", "--emoji-match", "--emoji-differ"]).exit(), Some(2));
+        let session = at_alice["session"].as_str().expect("a session");
+        assert_eq!(home.run("alice", &["pair", "accept", answer, session]).exit(), Some(0));
+        if exit == 0 {
+            assert_eq!(home.ask("bob", &["pair", "accept", "--emoji-match"])["done"], "matched");
+        }
+        let (shown, joined) = (shows.end(), joins.end());
+        assert_eq!((shown.exit(), joined.exit()), (Some(exit), Some(exit)), "{:?} {:?}", shown.lines, joined.lines);
+        for ended in [&shown, &joined] {
+            assert_eq!(ended.last()["event"], last);
+            assert!(!ended.lines.iter().any(|line| line.contains("approval_needed")), "{:?}", ended.lines);
+        }
+    }
+    // One side says so by rejecting, in words of its own.
+    let args = [&["pair", "generate", "--yes", "--json"], network(&address).as_slice()].concat();
+    let shows = home.start("alice", &args);
+    let words = shows.event("code_created")["words"].as_str().expect("words").to_owned();
+    let args = [&["pair", "join", "-", "--verify"], network(&address).as_slice()].concat();
+    let joins = home.start_with("bob", &args, &words);
+    let mut said = Vec::new();
+    while !said.last().is_some_and(|line: &String| line.starts_with("Do both devices show the same?")) {
+        said.push(joins.error_line());
+    }
+    assert!(said.iter().any(|line| line.contains(" · ")) && said.iter().any(|line| line.contains("or the numbers")));
+    let how = said.last().expect("a question");
+    for part in
+        ["handfast --instance bob pair accept --emoji-match ", "handfast --instance bob pair accept --emoji-differ "]
+    {
+        assert!(how.contains(part), "{how}");
+    }
+    assert_eq!(home.ask("bob", &["pair", "reject", "--emoji-differ"])["done"], "differed");
+    assert_eq!((shows.end().exit(), joins.end().exit()), (Some(7), Some(7)));
+}
+
 #[test]
 fn an_interrupted_command_withdraws_its_code_and_exits_130() {
     let home = Home::new();

@@ -1,28 +1,34 @@
 //! One code of ours, from the moment it is shown until nobody can have it any more.
 //!
 //! Its life has three phases: open (waiting for somebody who proves the code), serving (one joiner is past H1), over
-//! (only told to who still proves the code). What the joiner being served has reached is a [`Step`].
+//! (only told to who still proves the code). What the joiner being served has reached is a [`Step`]; what people say is
+//! in `answers.rs`.
 //!
 //! With a comparison, the joiner may be faster than our person: its H3 is then held, unread, until ours has confirmed.
 
+mod answers;
+mod serving;
+
 use std::time::Duration;
 
-use crate::addr::{Address, Path, for_advert};
+use crate::addr::{Address, for_advert};
 use crate::cause::Cause;
-use crate::handshake::initiator::{AskedToCompare, Comparing, H5, Next, P1, ReceivedH3, ReceivedH5, SentH2, SentH4};
-use crate::handshake::{Agreement, Denial, Refusal};
-use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
+use crate::handshake::initiator::{H5, Next, P1};
+use crate::handshake::{Denial, Refusal};
+use crate::id::{JobId, PairingId, SessionId, StreamId};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
 use crate::session::reverse::Reverse;
 use crate::session::{
-    Answer, Asking, Consent, Context, Event, Inbound, Job, JobResult, Options, Outcome, PeerCard, PendingPairing, Role,
-    SessionStatus, StoreChange, StreamEnd, earlier,
+    Context, Event, Inbound, Job, JobResult, Options, Outcome, PeerCard, Role, SessionStatus, StoreChange, StreamEnd,
+    earlier,
 };
 use crate::time::{Time, UnixTime};
 use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES};
 use crate::wire::frames::{Frame, FrameType};
+
+use serving::{Attempt, Step};
 
 /// The machine of one code.
 pub(super) struct Initiator {
@@ -59,37 +65,6 @@ struct HalfOpen {
     from: Inbound,
     p1: P1,
     until: Time,
-}
-
-/// The joiner that is past H1.
-struct Attempt {
-    stream: Option<StreamId>,
-    lost: Option<Time>,
-    from: Inbound,
-    token: [u8; 32],
-    started: Time,
-    device: Option<PeerCard>,
-    answered: Option<(Frame, Frame)>,
-}
-
-/// What the joiner being served has reached.
-enum Step {
-    /// H2 asked for a comparison.
-    AwaitS3 { hs: Box<AskedToCompare>, until: Time },
-    /// S3 was right; the comparison waits for its turn or for the answer. `h3`: what a faster joiner has sent meanwhile.
-    Compare { hs: Box<Comparing>, s3: Frame, h3: Option<Frame>, asked: bool, until: Time },
-    /// Our person confirmed; the joiner's is still comparing.
-    Confirmed { hs: Box<SentH2>, s3: Frame, until: Time },
-    /// H2 is sent, without a comparison.
-    AwaitH3 { hs: Box<SentH2>, until: Time },
-    /// H3 was right; the question waits for its turn or for the answer.
-    Question { hs: Box<ReceivedH3>, h3: Frame, asked: bool, until: Time },
-    /// Allowed; the pending pairing is on its way to the disk.
-    StoringPending { job: JobId, hs: Box<SentH4>, h3: Frame, h4: Frame, pairing_id: PairingId },
-    /// H4 is sent; the joiner's person is asked.
-    AwaitH5 { hs: Box<SentH4>, pairing_id: PairingId, until: Time },
-    /// The joiner has stored; our pairing is on its way to the disk.
-    StoringPaired { job: JobId, hs: Box<ReceivedH5>, h5: Frame, pairing_id: PairingId },
 }
 
 impl Initiator {
@@ -160,97 +135,6 @@ impl Initiator {
             }
         }
         status
-    }
-
-    /// Whether a question waits for its turn.
-    pub(super) fn wants_to_ask(&self) -> bool {
-        matches!(
-            &self.phase,
-            Phase::Serving(_, Step::Question { asked: false, .. } | Step::Compare { asked: false, .. })
-        )
-    }
-
-    /// What its open question is about, if one is open.
-    pub(super) fn asking(&self) -> Option<Asking> {
-        match &self.phase {
-            Phase::Serving(_, Step::Question { asked: true, .. }) => Some(Asking::Approval),
-            Phase::Serving(_, Step::Compare { asked: true, .. }) => Some(Asking::Comparison),
-            Phase::Serving(..) | Phase::Open | Phase::Over(_) => None,
-        }
-    }
-
-    /// Whether it has a comparison going, shown or not.
-    pub(super) fn is_comparing(&self) -> bool {
-        matches!(&self.phase, Phase::Serving(_, Step::AwaitS3 { .. } | Step::Compare { .. }))
-    }
-
-    /// Asks the person now.
-    pub(super) fn ask(&mut self, cx: &mut Context<'_>) {
-        let Phase::Serving(attempt, step) = &mut self.phase else { return };
-        let path = attempt.from.path;
-        match step {
-            Step::Question { hs, asked, .. } => {
-                *asked = true;
-                let device = PeerCard::of(hs.peer(), hs.info());
-                cx.event(Event::ApprovalNeeded { session: self.id.clone(), device, path });
-                if self.options.consent == Consent::Given {
-                    self.answer(Answer::Allow, cx);
-                }
-            }
-            // Consent given in advance says nothing about two screens.
-            Step::Compare { hs, asked, .. } => {
-                *asked = true;
-                let sas = hs.sas().clone();
-                cx.event(Event::ComparisonNeeded { session: self.id.clone(), sas, path });
-            }
-            Step::AwaitS3 { .. }
-            | Step::Confirmed { .. }
-            | Step::AwaitH3 { .. }
-            | Step::StoringPending { .. }
-            | Step::AwaitH5 { .. }
-            | Step::StoringPaired { .. } => {}
-        }
-    }
-
-    /// Takes the person's answer to the open question; one that asks for a comparison can only be turned down here.
-    pub(super) fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) {
-        match (self.asking(), answer) {
-            (Some(Asking::Approval), Answer::Allow) => self.allow(cx),
-            (Some(Asking::Approval), Answer::Deny) => self.deny(Denial::Denied, Cause::Rejected, cx),
-            // There is no word for it but a closed stream.
-            (Some(Asking::Comparison), Answer::Deny) => self.end_attempt(Cause::Rejected, cx),
-            (Some(Asking::Comparison), Answer::Allow) | (None, _) => {}
-        }
-    }
-
-    /// Takes what the person says of the two screens.
-    pub(super) fn compared(&mut self, matches: bool, cx: &mut Context<'_>) {
-        if self.asking() != Some(Asking::Comparison) {
-            return;
-        }
-        if matches { self.confirm(cx) } else { self.end_attempt(Cause::AuthenticationFailed, cx) }
-    }
-
-    /// Withdraws the code. False once both persons agreed: then only the commit can end it.
-    pub(super) fn cancel(&mut self, cx: &mut Context<'_>) -> bool {
-        match &self.phase {
-            Phase::Over(_) => false,
-            Phase::Open => {
-                self.end(Outcome::Failed(Cause::Cancelled), cx);
-                true
-            }
-            Phase::Serving(_, step) => match step {
-                Step::AwaitS3 { .. } | Step::Confirmed { .. } | Step::AwaitH3 { .. } => {
-                    self.end_attempt(Cause::Cancelled, cx);
-                    true
-                }
-                Step::Compare { .. } | Step::Question { .. } => {
-                    self.deny(Denial::Cancelled, Cause::Cancelled, cx);
-                    true
-                }
-                Step::StoringPending { .. } | Step::AwaitH5 { .. } | Step::StoringPaired { .. } => false,
-            },
-        }
     }
 
     /// Whether this P1 may wait for its H1 here.
@@ -517,81 +401,6 @@ impl Initiator {
         self.phase = Phase::Serving(attempt, step);
     }
 
-    /// Both screens show the same: our person has answered, and the joiner's H3 may be read.
-    fn confirm(&mut self, cx: &mut Context<'_>) {
-        let Some((attempt, step)) = self.take_attempt() else { return };
-        let step = match step {
-            Step::Compare { hs, h3: Some(h3), .. } => return self.identify(attempt, hs.matched(), h3, cx),
-            // Its person has had as long as ours; the rest is for the way.
-            Step::Compare { hs, s3, h3: None, until, .. } => {
-                Step::Confirmed { hs: Box::new(hs.matched()), s3, until: until + limits::ANSWER_WAY }
-            }
-            step @ (Step::AwaitS3 { .. }
-            | Step::Confirmed { .. }
-            | Step::AwaitH3 { .. }
-            | Step::Question { .. }
-            | Step::StoringPending { .. }
-            | Step::AwaitH5 { .. }
-            | Step::StoringPaired { .. }) => step,
-        };
-        self.phase = Phase::Serving(attempt, step);
-    }
-
-    /// Takes the H3 of a joiner with whom our person has compared: that was the question, so it is allowed.
-    fn identify(&mut self, mut attempt: Box<Attempt>, hs: SentH2, h3: Frame, cx: &mut Context<'_>) {
-        let Ok(hs) = hs.handle(&h3, cx.config.identity.public()) else {
-            return self.end_with(*attempt, Outcome::Failed(Cause::AuthenticationFailed), cx);
-        };
-        attempt.device = Some(PeerCard::of(hs.peer(), hs.info()));
-        self.phase = Phase::Serving(attempt, Step::Question { hs: Box::new(hs), h3, asked: true, until: cx.now.time });
-        self.allow(cx);
-    }
-
-    fn allow(&mut self, cx: &mut Context<'_>) {
-        let Some((attempt, step)) = self.take_attempt() else { return };
-        let step = match step {
-            Step::Question { hs, h3, .. } => {
-                let info = cx.own_info();
-                let (hs, h4, agreement) = hs.allow(&cx.config.identity, &info, cx.rng);
-                let pairing_id = agreement.pairing_id;
-                let pending = pending(agreement, &attempt.from);
-                let job = cx.job(Job::Store(StoreChange::Pending(Box::new(pending))));
-                Step::StoringPending { job, hs: Box::new(hs), h3, h4, pairing_id }
-            }
-            step @ (Step::AwaitS3 { .. }
-            | Step::Compare { .. }
-            | Step::Confirmed { .. }
-            | Step::AwaitH3 { .. }
-            | Step::StoringPending { .. }
-            | Step::AwaitH5 { .. }
-            | Step::StoringPaired { .. }) => step,
-        };
-        self.phase = Phase::Serving(attempt, step);
-    }
-
-    fn deny(&mut self, denial: Denial, cause: Cause, cx: &mut Context<'_>) {
-        let Some((mut attempt, step)) = self.take_attempt() else { return };
-        let answer = match step {
-            Step::Question { hs, h3, .. } => Some((h3, hs.deny(denial))),
-            // The joiner's person has confirmed, so the joiner takes an H4.
-            Step::Compare { hs, h3: Some(h3), .. } => Some((h3, hs.deny(denial))),
-            Step::Compare { h3: None, .. }
-            | Step::AwaitS3 { .. }
-            | Step::Confirmed { .. }
-            | Step::AwaitH3 { .. }
-            | Step::StoringPending { .. }
-            | Step::AwaitH5 { .. }
-            | Step::StoringPaired { .. } => None,
-        };
-        if let Some((h3, h4)) = answer {
-            if let Some(stream) = attempt.stream {
-                cx.send(stream, vec![h4.clone()]);
-            }
-            attempt.answered = Some((h3, h4));
-        }
-        self.end_with(*attempt, Outcome::Failed(cause), cx);
-    }
-
     fn stored(&mut self, id: JobId, cx: &mut Context<'_>) {
         let Some((mut attempt, step)) = self.take_attempt() else { return };
         let step = match step {
@@ -795,65 +604,6 @@ impl Initiator {
             }
         }
     }
-}
-
-impl Attempt {
-    /// A newcomer who proved the code takes the place of a joiner that has gone before anything of it was shown, and of its
-    /// own earlier try.
-    fn may_be_replaced_by(&self, tid: Tid, step: &Step) -> bool {
-        matches!(step, Step::AwaitS3 { .. } | Step::AwaitH3 { .. }) && (self.stream.is_none() || self.from.tid == tid)
-    }
-
-    fn deadline(&self, step: &Step) -> Option<Time> {
-        let resume = self.lost.map(|lost| lost + limits::RESUME);
-        match step {
-            // A joiner whose S3 or H3 was lost with the connection may come back and repeat it.
-            // Coming back again and again must not keep the code alive.
-            Step::AwaitS3 { until, .. } | Step::AwaitH3 { until, .. } => {
-                earlier(resume.or(Some(*until)), Some(self.started + limits::RESUME))
-            }
-            Step::Compare { until, .. }
-            | Step::Confirmed { until, .. }
-            | Step::Question { until, .. }
-            | Step::AwaitH5 { until, .. } => earlier(Some(*until), resume),
-            Step::StoringPending { .. } | Step::StoringPaired { .. } => None,
-        }
-    }
-
-    fn close(&self, cx: &mut Context<'_>) {
-        if let Some(stream) = self.stream {
-            cx.finish(stream);
-        }
-    }
-}
-
-impl Step {
-    fn name(&self) -> &'static str {
-        match self {
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => "handshake",
-            Step::Compare { .. } => "comparison",
-            Step::Confirmed { .. } => "waiting_for_peer",
-            Step::Question { .. } => "approval",
-            Step::StoringPending { .. } | Step::AwaitH5 { .. } => "waiting_for_peer",
-            Step::StoringPaired { .. } => "committing",
-        }
-    }
-
-    /// A frame that was taken before and whose answer is not ready, or that is older than the last one.
-    fn is_repeat(&self, frame: &Frame) -> bool {
-        match self {
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } | Step::AwaitH5 { .. } => false,
-            Step::Compare { s3, h3, .. } => s3 == frame || h3.as_ref() == Some(frame),
-            Step::Confirmed { s3, .. } => s3 == frame,
-            Step::Question { h3, .. } | Step::StoringPending { h3, .. } => h3 == frame,
-            Step::StoringPaired { h5, .. } => h5 == frame || frame.kind() == FrameType::H3,
-        }
-    }
-}
-
-fn pending(agreement: Agreement, from: &Inbound) -> PendingPairing {
-    let path: Path = from.path;
-    PendingPairing { agreement, role: Role::Initiator, path, addresses: vec![from.address] }
 }
 
 /// What an ended code answers, in H2 and in its tombstone.
