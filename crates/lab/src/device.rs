@@ -8,9 +8,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::host::Host;
 use crate::process::{Output, Running, Start};
 use crate::skip::search_path;
-use crate::topology::Host;
 
 /// How long a device may take to start or to stop.
 const START_LIMIT: Duration = Duration::from_secs(20);

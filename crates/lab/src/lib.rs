@@ -28,6 +28,8 @@ pub mod capture;
 pub mod clock;
 pub mod device;
 pub mod files;
+pub mod host;
+pub mod lan;
 pub mod leak;
 pub mod link;
 pub mod lock;

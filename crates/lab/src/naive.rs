@@ -26,7 +26,7 @@ use handfast_proto::wire::record::{Record, RecordKeys};
 use sha2::{Digest as _, Sha256};
 
 use crate::peer::{Peer, Reply};
-use crate::topology::Host;
+use crate::topology::AccessHost;
 
 /// How long either side waits for the other's next message.
 const STEP: Duration = Duration::from_secs(3);
@@ -120,7 +120,7 @@ impl NaiveDevice {
     ///
     /// # Errors
     /// When its network cannot be started.
-    pub fn new(host: &Host, name: &str, bootstrap: &[String]) -> Result<Self> {
+    pub fn new(host: &AccessHost, name: &str, bootstrap: &[String]) -> Result<Self> {
         let peer = Peer::device(host, bootstrap)?;
         peer.wait_for_nodes(1)?;
         Ok(Self {

@@ -124,6 +124,14 @@ impl Namespace {
         self.enter(|| tool(program, args, None))?
     }
 
+    /// Adds rules of nft inside the namespace, all or none of them.
+    ///
+    /// # Errors
+    /// With what `nft` says of them.
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        self.enter(|| tool("nft", &["-f", "-"], Some(rules)))?.map(drop)
+    }
+
     /// Processes that run inside.
     #[must_use]
     pub fn processes(&self) -> Vec<u32> {

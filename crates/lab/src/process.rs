@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 use serde_json::Value;
 
-use crate::topology::Host;
+use crate::host::Host;
 
 /// Lines kept of one program. A run prints hundreds; more than this is a program that prints without end.
 const LINES_MAX: usize = 500_000;
@@ -117,7 +117,7 @@ impl Running {
         let what = format!("{name} {}", start.args.join(" "));
         let stderr = host.next_log(&name);
         let errors = File::create(&stderr)?;
-        let mut command = Command::new(start.program);
+        let mut command = host.command(start.program);
         command.args(&start.args).env_clear().envs(start.env.iter().cloned()).current_dir(host.home());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(errors);
         let (started, child) = host.namespace().enter(|| (Instant::now(), command.spawn()))?;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::device::{base_env, binary};
 use crate::process::{Line, Running, Start};
-use crate::topology::Host;
+use crate::topology::AccessHost;
 
 /// How long a node may take until it says `ready`.
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -33,7 +33,7 @@ pub struct ServeNodes {
 }
 
 struct Node {
-    host: Host,
+    host: AccessHost,
     running: Option<Running>,
     addresses: Vec<String>,
 }
@@ -44,7 +44,7 @@ impl ServeNodes {
     ///
     /// # Errors
     /// When a node does not get ready.
-    pub fn start(hosts: &[Host], rust_log: Option<&str>) -> Result<Self> {
+    pub fn start(hosts: &[AccessHost], rust_log: Option<&str>) -> Result<Self> {
         let mut nodes =
             Self { binary: binary()?, rust_log: rust_log.map(str::to_owned), nodes: Vec::with_capacity(hosts.len()) };
         let (first, others) = hosts.split_at(hosts.len().min(BOOTSTRAP_NODES));
@@ -125,7 +125,7 @@ impl ServeNodes {
         crate::metrics::read(node.host.namespace(), SocketAddr::from(([127, 0, 0, 1], METRICS_PORT)))
     }
 
-    fn spawn(&self, host: &Host) -> Result<Node> {
+    fn spawn(&self, host: &AccessHost) -> Result<Node> {
         let (ipv4, ipv6) = (host.ipv4(), host.ipv6());
         let mut args = vec!["serve".to_owned(), "--data".to_owned(), host.home().join("serve").display().to_string()];
         for listen in [

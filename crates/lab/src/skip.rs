@@ -3,8 +3,14 @@
 use std::path::{Path, PathBuf};
 
 /// Programs the lab calls, each with the Debian package that brings it.
-const PROGRAMS: [(&str, &str); 4] =
-    [("ip", "iproute2"), ("nft", "nftables"), ("tcpdump", "tcpdump"), ("ethtool", "ethtool")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("ip", "iproute2"),
+    ("ss", "iproute2"),
+    ("nft", "nftables"),
+    ("tcpdump", "tcpdump"),
+    ("ethtool", "ethtool"),
+    ("ping", "iputils-ping"),
+];
 
 /// Where administrators' programs live although an ordinary search path may not name these places.
 const EXTRA_PATH: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];

@@ -1,19 +1,19 @@
-//! Hosts in namespaces, and the networks they hang on.
+//! Hosts that are far from each other: the profile `two-networks` ([`crate::lan`] has those that share a room).
 //!
-//! The one profile so far is `two-networks`: every host is alone in a public /24 and /64 of its own, on an access link
-//! to one backbone router. The backbone is the observer's place; there is no NAT, no DNS, no way out.
+//! Every host is alone in a public /24 and /64 of its own, on an access link to one backbone router. The backbone is the
+//! observer's place; there is no NAT, no DNS, no way out.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::ops::Deref;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+use crate::host::Host;
 use crate::link::{Emulator, EmulatorBuilder, End, Link};
 use crate::ns::{LabName, Namespace};
 
@@ -35,24 +35,21 @@ pub struct LabBuilder {
 
 /// A running lab. What it made is taken away when it and all its hosts are dropped.
 pub struct Lab {
-    hosts: Vec<Host>,
+    hosts: Vec<AccessHost>,
     _emulator: Emulator,
     router: Namespace,
     dir: TempDir,
 }
 
-/// A machine of the lab: a network namespace, addresses, and a home directory of its own (mode 0700).
+/// A host alone in a network of its own, at the end of an access link.
 #[derive(Clone)]
-pub struct Host(Arc<HostInner>);
+pub struct AccessHost(Arc<AccessHostInner>);
 
-struct HostInner {
-    name: String,
-    namespace: Namespace,
-    home: PathBuf,
+struct AccessHostInner {
+    host: Host,
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
     link: Link,
-    logs: AtomicU32,
 }
 
 impl Lab {
@@ -74,14 +71,14 @@ impl Lab {
     ///
     /// # Errors
     /// When there is none.
-    pub fn host(&self, name: &str) -> Result<Host> {
+    pub fn host(&self, name: &str) -> Result<AccessHost> {
         let host = self.hosts.iter().find(|host| host.name() == name);
         host.cloned().with_context(|| format!("the lab has no host {name}"))
     }
 
     /// The hosts meant for DHT nodes, in their order.
     #[must_use]
-    pub fn nodes(&self) -> Vec<Host> {
+    pub fn nodes(&self) -> Vec<AccessHost> {
         self.hosts.iter().filter(|host| host.name().starts_with("node-")).cloned().collect()
     }
 
@@ -153,46 +150,18 @@ impl LabBuilder {
             let namespace = Namespace::create(&name, host)?;
             let link = connect(&mut links, number, &namespace, &router)?;
             link.set_delay(*delay);
-            hosts.push(Host::new(host, namespace, dir.path(), number, link)?);
+            hosts.push(AccessHost(Arc::new(AccessHostInner {
+                host: Host::new(host, namespace, dir.path())?,
+                ipv4: ipv4(number, 2),
+                ipv6: ipv6(number, 2),
+                link,
+            })));
         }
         Ok(Lab { hosts, _emulator: links.start()?, router, dir })
     }
 }
 
-impl Host {
-    fn new(name: &str, namespace: Namespace, dir: &Path, number: u8, link: Link) -> Result<Self> {
-        let home = dir.join(name);
-        std::fs::create_dir(&home)?;
-        std::fs::set_permissions(&home, std::fs::Permissions::from_mode(0o700))?;
-        Ok(Self(Arc::new(HostInner {
-            name: name.to_owned(),
-            namespace,
-            home,
-            ipv4: ipv4(number, 2),
-            ipv6: ipv6(number, 2),
-            link,
-            logs: AtomicU32::new(0),
-        })))
-    }
-
-    /// Its name in the lab.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.0.name
-    }
-
-    /// Its network namespace.
-    #[must_use]
-    pub fn namespace(&self) -> &Namespace {
-        &self.0.namespace
-    }
-
-    /// Its home directory.
-    #[must_use]
-    pub fn home(&self) -> &Path {
-        &self.0.home
-    }
-
+impl AccessHost {
     /// Its IPv4 address.
     #[must_use]
     pub fn ipv4(&self) -> Ipv4Addr {
@@ -210,12 +179,13 @@ impl Host {
     pub fn link(&self) -> &Link {
         &self.0.link
     }
+}
 
-    /// A new file name, in the host's home, for what a program prints on stderr.
-    #[must_use]
-    pub fn next_log(&self, program: &str) -> PathBuf {
-        let number = self.0.logs.fetch_add(1, Ordering::Relaxed);
-        self.home().join(format!("{number:05}-{program}.stderr"))
+impl Deref for AccessHost {
+    type Target = Host;
+
+    fn deref(&self) -> &Host {
+        &self.0.host
     }
 }
 

@@ -10,7 +10,7 @@ use handfast_proto::addr::Address;
 use handfast_proto::id::{ConnId, Tid};
 use tokio::sync::mpsc;
 
-use crate::topology::Host;
+use crate::host::Host;
 
 /// Events kept until somebody asks for them; the oldest go first, since nobody has asked for them for so long.
 const EVENTS_MAX: usize = 100_000;

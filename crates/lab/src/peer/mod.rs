@@ -20,7 +20,7 @@ use handfast_proto::wire::frames::Frame;
 use handfast_proto::wire::record::{Record, Topic};
 use tokio::sync::mpsc;
 
-use crate::topology::Host;
+use crate::topology::AccessHost;
 use inbox::Inbox;
 
 /// A closure that gives a value for the events it wants and leaves the others.
@@ -54,7 +54,7 @@ pub struct Peer {
     jobs: AtomicU64,
     thread: Option<JoinHandle<()>>,
     /// Keeps the namespace until the thread has left it.
-    _host: Host,
+    _host: AccessHost,
 }
 
 /// What came on a stream.
@@ -114,7 +114,7 @@ impl Peer {
     ///
     /// # Errors
     /// When it cannot listen, or an address is none.
-    pub fn device(host: &Host, bootstrap: &[String]) -> Result<Self> {
+    pub fn device(host: &AccessHost, bootstrap: &[String]) -> Result<Self> {
         Self::start(host, Role::Device, bootstrap)
     }
 
@@ -122,11 +122,11 @@ impl Peer {
     ///
     /// # Errors
     /// As [`Peer::device`].
-    pub fn node(host: &Host, bootstrap: &[String]) -> Result<Self> {
+    pub fn node(host: &AccessHost, bootstrap: &[String]) -> Result<Self> {
         Self::start(host, Role::Node { external: Vec::new() }, bootstrap)
     }
 
-    fn start(host: &Host, role: Role, bootstrap: &[String]) -> Result<Self> {
+    fn start(host: &AccessHost, role: Role, bootstrap: &[String]) -> Result<Self> {
         let ip = host.ipv4().into();
         let listen = [Transport::Quic, Transport::Tcp].map(|transport| Address { ip, port: 0, transport });
         let config = Config {

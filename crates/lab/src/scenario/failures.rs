@@ -227,9 +227,9 @@ impl Bench {
         self.alice.start_daemon()?;
 
         let offer = self.offer_published(&["--yes"])?;
-        self.alice.host().link().cut();
+        self.world.lab.host("alice")?.link().cut();
         self.join_fails("initiator's network gone", &offer.words, 8, &["unreachable"], LIMIT);
-        self.alice.host().link().restore();
+        self.world.lab.host("alice")?.link().restore();
         answer(&self.alice, &["pair", "cancel", &offer.session])?;
         drop(offer);
 

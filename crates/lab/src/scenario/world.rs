@@ -44,7 +44,8 @@ impl World {
     /// # Errors
     /// When there is no such host.
     pub fn device(&self, host: &str, instance: &str) -> Result<Device> {
-        Ok(Device::new(&self.lab.host(host)?, instance)?.bootstrap(self.dht.bootstrap()))
+        let host = self.lab.host(host)?;
+        Ok(Device::new(&host, instance)?.bootstrap(self.dht.bootstrap()))
     }
 
     /// Two devices whose daemons run and had time to enter the DHT: `alice-RUN` and `bob-RUN`.

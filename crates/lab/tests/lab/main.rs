@@ -1,6 +1,7 @@
 //! The lab proves itself first, then the real program in it.
 
 mod attacks;
+mod lan;
 mod programs;
 mod selftest;
 mod traffic;

@@ -9,12 +9,12 @@ use handfast_lab::ns::{LabName, Namespace, ip, remove_leftovers};
 use handfast_lab::process::{Running, Start};
 use handfast_lab::procfs::Sample;
 use handfast_lab::stats::Summary;
-use handfast_lab::topology::{Host, Lab};
+use handfast_lab::topology::{AccessHost, Lab};
 
 use crate::in_lab;
 use crate::traffic::{Echo, numbered, round_trips, socket, transfer};
 
-fn two_hosts(delay: Duration) -> (Lab, Host, Host) {
+fn two_hosts(delay: Duration) -> (Lab, AccessHost, AccessHost) {
     let lab = Lab::two_networks(0).delay(delay).build().expect("a lab");
     let (alice, bob) = (lab.host("alice").expect("alice"), lab.host("bob").expect("bob"));
     (lab, alice, bob)

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use handfast_lab::topology::Host;
+use handfast_lab::host::Host;
+use handfast_lab::topology::AccessHost;
 
 /// No probe of a self test is under way longer.
 const PROBE_LIMIT: Duration = Duration::from_secs(1);
@@ -79,7 +80,7 @@ pub(crate) fn round_trips(host: &Host, from: IpAddr, to: SocketAddr, count: u32)
 }
 
 /// Sends `count` numbered datagrams from one host to another and gives the numbers in order of arrival.
-pub(crate) fn numbered(from: &Host, to: &Host, count: u32) -> Vec<u32> {
+pub(crate) fn numbered(from: &AccessHost, to: &AccessHost, count: u32) -> Vec<u32> {
     let sink = socket(to, to.ipv4().into());
     let address = sink.local_addr().expect("it is bound");
     let source = socket(from, from.ipv4().into());
@@ -102,7 +103,7 @@ pub(crate) fn numbered(from: &Host, to: &Host, count: u32) -> Vec<u32> {
 }
 
 /// Moves `bytes` over TCP from one host to another and checks them; gives the time it took.
-pub(crate) fn transfer(from: &Host, to: &Host, bytes: &[u8]) -> Duration {
+pub(crate) fn transfer(from: &AccessHost, to: &AccessHost, bytes: &[u8]) -> Duration {
     let listener = to.namespace().enter(|| TcpListener::bind((to.ipv4(), 0)));
     let listener = listener.expect("the namespace exists").expect("a free port");
     let address = listener.local_addr().expect("it is bound");

@@ -186,7 +186,7 @@ fn ip6(text: &str, port: u16) -> Result<Vec<u8>> {
 fn forbidden_addresses(stage: &Stage) -> Result<String> {
     let name = b"metadata.example";
     let dns = [&[DNS4, u8::try_from(name.len())?], &name[..], &[TCP, 0, 80]].concat();
-    let here = stage.bob.host().ipv4().octets();
+    let here = stage.world.lab.host("bob")?.ipv4().octets();
     let lists = [
         vec![
             dns,
