@@ -321,6 +321,28 @@ fn a_call_to_nobody_and_one_into_silence_end_differently() {
     });
 }
 
+/// A26: at most so many calls in a minute, however fast each fails; those to ourselves aside.
+#[test]
+fn calls_to_others_are_limited_whatever_the_machine_asks_for() {
+    alone!(calls_to_others_are_limited_whatever_the_machine_asks_for, async {
+        link("v0", &["10.77.0.1/24", "10.77.0.2/24"]);
+        let mut driver = Driver::start();
+        let call = |from: &str| OutCall {
+            to: SocketAddr::new(address("10.77.0.2"), 9),
+            from: address(from),
+            spki: [0; 32],
+            request: message(1),
+        };
+        for n in 0..45 {
+            driver.call(n, call("10.77.0.1")).await;
+            let expected = if n < 40 { CallFailure::Refused } else { CallFailure::Broken };
+            assert_eq!(driver.done(n).await, Err(expected), "{n}");
+        }
+        driver.call(45, call("10.77.0.2")).await;
+        assert_eq!(driver.done(45).await, Err(CallFailure::Refused));
+    });
+}
+
 /// Set in the process at the far end of the link.
 const FAR: &str = "HANDFAST_TEST_FAR_END";
 

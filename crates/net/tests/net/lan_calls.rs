@@ -264,9 +264,12 @@ async fn a_connection_brings_one_c1_and_what_follows_is_never_read() {
 async fn a_call_that_the_owner_does_not_answer_is_closed() {
     let mut driver = Driver::start();
     let (port, spki) = driver.listen(1).await;
-    driver.call(1, own_call("127.0.0.1", port, spki)).await;
-    driver.called().await;
-    assert!(matches!(driver.done(1).await, Err(CallFailure::TimedOut | CallFailure::Broken)));
+    let mut client = Client::connect(loopback(port), &[ALPN]).await.expect("TLS").stream;
+    client.write_all(message(1).as_slice()).await.expect("writes");
+    client.flush().await.expect("writes");
+    let (late, _) = driver.called().await;
+    assert!(rest(&mut client).await.is_empty());
+    driver.send(Command::Answer(late, Some(message(9)))).await;
     driver.call(2, own_call("127.0.0.1", port, spki)).await;
     driver.called().await;
     driver.send(Command::Unlisten(ListenerId(1))).await;
