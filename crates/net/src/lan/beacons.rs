@@ -151,3 +151,53 @@ fn name(family: Family) -> &'static str {
         Family::V6 => "IPv6",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use handfast_proto::addr::InterfaceAddress;
+
+    use super::*;
+
+    #[test]
+    fn a_kind_of_failure_is_told_once_a_second_for_each_interface() {
+        let mut beacons = Beacons::default();
+        let start = Instant::now();
+        let host = |n| Destination::Unicast(IpAddr::from([10, 0, 0, n]));
+        assert!(beacons.tells_failure(1, host(1), start));
+        assert!(!beacons.tells_failure(1, host(2), start));
+        assert!(beacons.tells_failure(2, host(1), start));
+        assert!(beacons.tells_failure(1, Destination::Group, start));
+        assert!(!beacons.tells_failure(1, host(1), start + FAILURE_EVERY / 2));
+        assert!(beacons.tells_failure(1, host(1), start + FAILURE_EVERY));
+        let told = (0..10_000).filter(|n| beacons.tells_failure(*n, host(1), start + FAILURE_EVERY)).count();
+        assert!(told < MAX_FAILURES && beacons.failures.len() == MAX_FAILURES, "{told}");
+    }
+
+    #[test]
+    fn groups_are_joined_on_what_is_up_and_leads_anywhere_cards_first_and_not_on_all_of_very_many() {
+        let interface = |index: u32, kind, up, addresses: &[&str]| Interface {
+            index,
+            name: format!("if{index}"),
+            kind,
+            up,
+            multicast: false,
+            addresses: addresses
+                .iter()
+                .map(|ip| InterfaceAddress { ip: ip.parse().expect("an address"), prefix_len: 24 })
+                .collect(),
+            broadcast: None,
+        };
+        let mut all = vec![
+            interface(1, InterfaceKind::Loopback, true, &["127.0.0.1"]),
+            interface(2, InterfaceKind::Network, false, &["10.0.2.1"]),
+            interface(3, InterfaceKind::Network, true, &[]),
+        ];
+        all.extend((100..200).map(|n| interface(n, InterfaceKind::Bridge, true, &["172.17.0.1"])));
+        all.push(interface(200, InterfaceKind::Network, true, &["10.0.2.2", "10.0.3.2", "fe80::2"]));
+        let joined = wanted(&all);
+        let keys: Vec<_> = joined.keys().copied().collect();
+        let mut expected: Vec<_> = (100..131).map(|n| (n, Family::V4)).collect();
+        expected.extend([(200, Family::V4), (200, Family::V6)]);
+        assert_eq!(keys, expected);
+    }
+}

@@ -2,6 +2,9 @@
 
 mod connections;
 mod dht;
+mod lan;
+mod lan_beacons;
+mod lan_calls;
 mod link;
 mod pairing_path;
 mod raw;
