@@ -14,6 +14,7 @@ use handfast_proto::session::{DialFailure, JobResult, StreamEnd, Table};
 use handfast_proto::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::Error;
 use crate::engine::command::Command;
 use crate::engine::lan::Driver;
 use crate::engine::peers::{self, Peers, Pings};
@@ -305,6 +306,7 @@ impl Actor {
             }
             Err(error) => {
                 tracing::error!(%error, "the store failed");
+                done.change.failed(&Error::from(error));
                 JobResult::StoreFailed
             }
         };
@@ -318,11 +320,19 @@ impl Actor {
     /// The disk has a change: now memory may have it too.
     fn apply(&mut self, change: Change, replaced: &[PairingId], now: Now) {
         match change {
-            Change::Put(row) => {
-                let is_new = self.peers.get(row.pairing_id).is_none();
-                if is_new && row.state == PairState::Pending {
-                    self.links.add(row.to_peer(), now);
-                    self.peers.insert(*row);
+            Change::Add(row) => {
+                self.links.add(row.to_peer(), now);
+                self.peers.insert(*row);
+            }
+            Change::Contact(id, contact) => {
+                if let Some(row) = self.peers.get_mut(id) {
+                    contact.apply(row);
+                }
+            }
+            Change::Label(id, label, reply) => {
+                if let Some(row) = self.peers.get_mut(id) {
+                    row.label = Some(label);
+                    drop(reply.send(Ok(self.device_entry(id))));
                 }
             }
             Change::Paired(id) => {

@@ -71,7 +71,7 @@ impl Actor {
                 let entry = self.peers.find(&device).map(|id| self.device_entry(id));
                 drop(reply.send(entry));
             }
-            Command::Rename { device, name, reply } => drop(reply.send(self.rename(&device, &name))),
+            Command::Rename { device, name, reply } => self.rename(&device, &name, reply),
             Command::Ping { device, wait, reply } => self.ping(&device, wait, reply),
             Command::Stop { reply } => self.stop(Some(reply)),
         }
@@ -132,17 +132,13 @@ impl Actor {
         Ok(())
     }
 
-    fn rename(&mut self, device: &str, name: &str) -> Result<DeviceEntry, Error> {
-        let id = self.peers.find(device)?;
-        let label = DeviceName::clean(name);
-        if let Some(row) = self.peers.get_mut(id) {
-            row.label = Some(label.as_str().to_owned());
-            let row = Box::new(row.clone());
-            if !self.worker.submit(Asker::Nobody, Change::Put(row)) {
-                return Err(Error::of(Cause::Storage));
-            }
+    /// Answered when the disk has it.
+    fn rename(&mut self, device: &str, name: &str, reply: Reply<DeviceEntry>) {
+        match self.peers.find(device).and_then(|id| Ok((id, label(name)?))) {
+            // A full queue drops the reply, and with it the request ends.
+            Ok((id, label)) => drop(self.worker.submit(Asker::Nobody, Change::Label(id, label, reply))),
+            Err(error) => drop(reply.send(Err(error))),
         }
-        Ok(self.device_entry(id))
     }
 
     fn ping(&mut self, device: &str, wait: Duration, reply: Reply<RoundTrip>) {
@@ -159,4 +155,12 @@ impl Actor {
             drop(reply.send(Err(Error::because(Cause::Usage, text))));
         }
     }
+}
+
+/// A name that a person gives to a device.
+fn label(name: &str) -> Result<String, Error> {
+    let label = DeviceName::try_clean(name).ok_or_else(|| {
+        Error::because(Cause::Usage, "a name needs at least one character that can be seen")
+    })?;
+    Ok(label.as_str().to_owned())
 }

@@ -11,7 +11,7 @@ use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
 use crate::event::{Comparison, DeviceCard, EventKind};
 use crate::handle::RoundTrip;
-use crate::store::PeerRow;
+use crate::store::{Contact, PeerRow};
 use crate::store::worker::{Asker, Change};
 use handfast_proto::cause::Cause;
 
@@ -67,7 +67,7 @@ impl Actor {
             }
             session::Job::Store(change) => {
                 let change = match change {
-                    session::StoreChange::Pending(pending) => Change::Put(Box::new(self.new_row(*pending))),
+                    session::StoreChange::Pending(pending) => Change::Add(Box::new(self.new_row(*pending))),
                     session::StoreChange::Paired(pairing_id) => Change::Paired(pairing_id),
                     session::StoreChange::Forget(pairing_id) => Change::Delete(pairing_id, None),
                 };
@@ -223,13 +223,8 @@ impl Actor {
             link::StoreChange::Revoked(pairing_id) => Change::Delete(pairing_id, None),
             link::StoreChange::Acknowledged(pairing_id) => Change::Acknowledged(pairing_id),
             link::StoreChange::Contact { pairing_id, addresses, clock_offset, path } => {
-                let seen = self.clock.unix();
-                let Some(row) = self.peers.get_mut(pairing_id) else { return };
-                row.addresses = addresses;
-                row.clock_offset = clock_offset;
-                row.last_seen = Some(seen);
-                row.path = Some(path.name().to_owned());
-                Change::Put(Box::new(row.clone()))
+                let (seen, path) = (self.clock.unix(), path.name().to_owned());
+                Change::Contact(pairing_id, Contact { addresses, clock_offset, seen, path })
             }
         };
         if !self.worker.submit(Asker::Links(id), change) {

@@ -23,7 +23,7 @@ pub(crate) enum FilesError {
     Io { path: PathBuf, error: io::Error },
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FilesError + '_ {
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> FilesError + '_ {
     move |error| FilesError::Io { path: path.to_owned(), error }
 }
 
@@ -102,7 +102,6 @@ pub(crate) fn read_secret<const N: usize>(path: &Path) -> Result<Option<Zeroizin
 
 /// Writes a secret file so that it is there whole or not at all: temporary file, fsync, rename, fsync of the folder.
 pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FilesError> {
-    let folder = path.parent().unwrap_or(Path::new("."));
     let temporary = path.with_extension("new");
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(&temporary)(error)),
@@ -111,7 +110,13 @@ pub(crate) fn write_secret(path: &Path, bytes: &[u8]) -> Result<(), FilesError> 
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary).map_err(io_error(&temporary))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error(&temporary))?;
-    fs::rename(&temporary, path).map_err(io_error(path))?;
+    rename(&temporary, path)
+}
+
+/// Gives a file its name, replacing what had it, so that this outlives a crash of the machine.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), FilesError> {
+    let folder = to.parent().unwrap_or(Path::new("."));
+    fs::rename(from, to).map_err(io_error(to))?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(io_error(folder))
 }
 

@@ -3,6 +3,7 @@
 //!
 //! The key file is what a passphrase will wrap; a copy of the database alone tells nobody anything.
 
+mod db;
 pub(crate) mod files;
 mod rows;
 pub(crate) mod worker;
@@ -11,27 +12,32 @@ use std::path::Path;
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use handfast_proto::addr::Address;
 use handfast_proto::cause::Cause;
 use handfast_proto::id::{Identity, PairingId};
 use handfast_proto::limits;
 use handfast_proto::link::{PairState, Tombstone};
 use handfast_proto::secret::{Rng, Secret};
-use redb::{Database, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use handfast_proto::time::UnixTime;
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
 use zeroize::Zeroizing;
 
 use crate::Error;
+use db::{Db, Opener};
 use files::FilesError;
 pub(crate) use rows::PeerRow;
 
 /// Version of what is in the file. A newer one is refused.
 const FORMAT: u64 = 1;
-/// The database may keep this much in memory: it holds a few hundred small rows.
-const CACHE_BYTES: usize = 256 * 1024;
 
 /// Plain numbers: `format`, `start`, `udp_port`, `tcp_port`.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
 /// Sealed rows: `identity`, `peer/<hex>`, `tombstone/<hex>`.
 const SEALED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sealed");
+/// How the names of the rows of pairings and of tombstones begin.
+const PEER: &str = "peer/";
+/// See [`PEER`].
+const TOMBSTONE: &str = "tombstone/";
 
 /// Why the store failed.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +56,8 @@ pub(crate) enum StoreError {
     Full,
     #[error("there is no such pairing")]
     Unknown,
+    #[error("a pairing of that name exists, or existed")]
+    Exists,
 }
 
 impl<E: Into<redb::Error>> From<E> for StoreError {
@@ -69,7 +77,8 @@ impl From<&StoreError> for Error {
             | StoreError::Database(_)
             | StoreError::Row(_)
             | StoreError::Full
-            | StoreError::Unknown => Error::because(Cause::Storage, error),
+            | StoreError::Unknown
+            | StoreError::Exists => Error::because(Cause::Storage, error),
         }
     }
 }
@@ -92,41 +101,61 @@ pub(crate) struct Ports {
     pub(crate) tcp: u16,
 }
 
+/// What is new about a pairing after a hello.
+#[derive(Clone, Debug)]
+pub(crate) struct Contact {
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) clock_offset: i64,
+    pub(crate) seen: UnixTime,
+    pub(crate) path: String,
+}
+
 /// The store of one device, opened by one process.
 pub(crate) struct Store {
-    db: Database,
-    key: Secret<32>,
-    rng: Rng,
+    db: Db,
+    rows: Rows,
     _lock: files::Lock,
 }
 
+/// What seals and opens rows.
+struct Rows {
+    key: Secret<32>,
+    rng: Rng,
+}
+
+/// The table of sealed rows in a transaction.
+type Sealed<'t> = redb::Table<'t, &'static str, &'static [u8]>;
+
 impl Store {
     /// Opens or makes the store in the folder `home`, takes its lock, and loads everything.
-    pub(crate) fn open(home: &Path, mut rng: Rng) -> Result<(Store, Loaded), StoreError> {
+    pub(crate) fn open(home: &Path, rng: Rng) -> Result<(Store, Loaded), StoreError> {
+        Store::open_with(home, rng, db::on_disk())
+    }
+
+    fn open_with(home: &Path, mut rng: Rng, opener: Opener) -> Result<(Store, Loaded), StoreError> {
         files::open_folder(home)?;
         let lock = files::lock(&home.join("lock"))?;
         let (key_path, db_path) = (home.join("store.key"), home.join("store.redb"));
         let key = match files::read_secret::<32>(&key_path)? {
             Some(bytes) => Secret::new(*bytes),
-            // A database without its key must not be overwritten: the key may come back. An empty file is one that was
-            // never finished.
-            None if std::fs::metadata(&db_path).is_ok_and(|m| m.len() > 0) => return Err(StoreError::Key),
+            // A database without its key must not be overwritten: the key may come back.
+            None if !db::is_blank(&db_path)? => return Err(StoreError::Key),
             None => {
                 let key: Secret<32> = rng.secret();
                 files::write_secret(&key_path, key.expose())?;
                 key
             }
         };
-        files::open_private(&db_path)?;
-        let db = Database::builder().set_cache_size(CACHE_BYTES).create(&db_path)?;
-        let mut store = Store { db, key, rng, _lock: lock };
+        let db = Db::open(&db_path, opener)?;
+        let mut store = Store { db, rows: Rows { key, rng }, _lock: lock };
         let loaded = store.load()?;
+        store.db.finish()?;
         Ok((store, loaded))
     }
 
     fn load(&mut self) -> Result<Loaded, StoreError> {
-        let write = self.db.begin_write()?;
-        let loaded = {
+        let rows = &mut self.rows;
+        self.db.write(|write| {
             let mut numbers = write.open_table(NUMBERS)?;
             let mut sealed = write.open_table(SEALED)?;
             let format = numbers.get("format")?.map_or(FORMAT, |v| v.value());
@@ -139,86 +168,97 @@ impl Store {
             let port =
                 |v: Option<redb::AccessGuard<'_, u64>>| v.and_then(|v| u16::try_from(v.value()).ok()).unwrap_or(0);
             let ports = Ports { udp: port(numbers.get("udp_port")?), tcp: port(numbers.get("tcp_port")?) };
-            let mut rows = Vec::new();
+            let (mut identity, mut peers, mut tombstones) = (None, Vec::new(), Vec::new());
             for row in sealed.iter()? {
                 let (name, value) = row?;
-                rows.push((name.value().to_owned(), value.value().to_vec()));
-            }
-            let (mut identity, mut peers, mut tombstones) = (None, Vec::new(), Vec::new());
-            for (name, value) in rows {
-                let plain = open_row(&self.key, &name, &value)?;
+                let name = name.value();
+                let plain = rows.unseal(name, value.value())?;
                 if name == "identity" {
                     identity = Some(rows::identity(&plain)?);
-                } else if name.starts_with("peer/") {
+                } else if name.starts_with(PEER) {
                     peers.push(PeerRow::from_bytes(&plain)?);
-                } else if name.starts_with("tombstone/") {
+                } else if name.starts_with(TOMBSTONE) {
                     tombstones.push(rows::tombstone(&plain)?);
                 }
             }
             let identity = match identity {
                 Some(identity) => identity,
                 None => {
-                    let identity = Identity::generate(&mut self.rng);
-                    let row = seal_row(&self.key, "identity", identity.seed().expose(), &mut self.rng);
+                    let identity = Identity::generate(&mut rows.rng);
+                    let row = rows.seal("identity", identity.seed().expose());
                     sealed.insert("identity", row.as_slice())?;
                     identity
                 }
             };
             // Tombstones win over pairings of the same name: an old backup does not undo an ending.
             peers.retain(|p: &PeerRow| !tombstones.iter().any(|t: &Tombstone| t.pairing_id == p.pairing_id));
-            Loaded { identity, peers, tombstones, start: u32::try_from(start).unwrap_or(u32::MAX), ports }
-        };
-        write.commit()?;
-        Ok(loaded)
+            Ok(Loaded { identity, peers, tombstones, start: u32::try_from(start).unwrap_or(u32::MAX), ports })
+        })
     }
 
-    /// Stores a pairing, new or changed.
-    pub(crate) fn put_peer(&mut self, peer: &PeerRow) -> Result<(), StoreError> {
-        let name = peer_name(peer.pairing_id);
-        let row = seal_row(&self.key, &name, &peer.to_bytes()?, &mut self.rng);
-        self.write(|sealed| {
-            if sealed.get(name.as_str())?.is_none() && count(sealed, "peer/")? >= limits::MAX_PAIRINGS {
+    /// Stores a new pairing. One whose name was used before, also for a pairing that has ended, is refused.
+    pub(crate) fn add_peer(&mut self, peer: &PeerRow) -> Result<(), StoreError> {
+        self.write(|sealed, rows| {
+            let name = peer_name(peer.pairing_id);
+            let tombstone = tombstone_name(peer.pairing_id);
+            if sealed.get(name.as_str())?.is_some() || sealed.get(tombstone.as_str())?.is_some() {
+                return Err(StoreError::Exists);
+            }
+            if count(sealed, PEER)? >= limits::MAX_PAIRINGS {
                 return Err(StoreError::Full);
             }
-            sealed.insert(name.as_str(), row.as_slice())?;
-            Ok(())
+            rows.put(sealed, peer)
+        })
+    }
+
+    /// Remembers where a peer was met. One that has been removed meanwhile stays removed.
+    pub(crate) fn set_contact(&mut self, id: PairingId, contact: &Contact) -> Result<(), StoreError> {
+        let patched = self.patch(id, |row| contact.apply(row));
+        match patched {
+            Ok(()) | Err(StoreError::Unknown) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Gives a peer a name of our own.
+    pub(crate) fn set_label(&mut self, id: PairingId, label: &str) -> Result<(), StoreError> {
+        self.patch(id, |row| row.label = Some(label.to_owned()))
+    }
+
+    /// Changes what `change` names of a row, as it is on the disk now.
+    fn patch(&mut self, id: PairingId, change: impl FnOnce(&mut PeerRow)) -> Result<(), StoreError> {
+        self.write(|sealed, rows| {
+            let mut row = rows.peer(sealed, id)?.ok_or(StoreError::Unknown)?;
+            change(&mut row);
+            rows.put(sealed, &row)
         })
     }
 
     /// pending -> paired. Older pairings with the same device are replaced by it in the same transaction; their names are
     /// returned.
     pub(crate) fn set_paired(&mut self, pairing_id: PairingId) -> Result<Vec<PairingId>, StoreError> {
-        let name = peer_name(pairing_id);
-        let peers = self.peers()?;
-        let mut peer = peers.iter().find(|p| p.pairing_id == pairing_id).cloned().ok_or(StoreError::Unknown)?;
-        let replaced: Vec<&PeerRow> =
-            peers.iter().filter(|p| p.key == peer.key && p.pairing_id != pairing_id).collect();
-        peer.state = PairState::Paired;
-        if peer.label.is_none() {
-            peer.label = replaced.iter().find_map(|p| p.label.clone());
-        }
-        let row = seal_row(&self.key, &name, &peer.to_bytes()?, &mut self.rng);
-        let replaced: Vec<PairingId> = replaced.iter().map(|p| p.pairing_id).collect();
-        self.write(|sealed| {
-            sealed.insert(name.as_str(), row.as_slice())?;
-            for old in &replaced {
-                sealed.remove(peer_name(*old).as_str())?;
+        self.write(|sealed, rows| {
+            let mut peer = rows.peer(sealed, pairing_id)?.ok_or(StoreError::Unknown)?;
+            let replaced: Vec<PeerRow> = rows.peers(sealed)?.into_iter().filter(|p| p.is_replaced_by(&peer)).collect();
+            peer.state = PairState::Paired;
+            if peer.label.is_none() {
+                peer.label = replaced.iter().find_map(|p| p.label.clone());
             }
-            Ok(())
-        })?;
-        Ok(replaced)
+            rows.put(sealed, &peer)?;
+            for old in &replaced {
+                sealed.remove(peer_name(old.pairing_id).as_str())?;
+            }
+            Ok(replaced.iter().map(|p| p.pairing_id).collect())
+        })
     }
 
     /// Deletes a pairing, leaving a tombstone if one is given.
     pub(crate) fn delete_peer(&mut self, id: PairingId, tombstone: Option<&Tombstone>) -> Result<(), StoreError> {
-        let row = tombstone.map(|t| {
-            let name = tombstone_name(t.pairing_id);
-            let row = seal_row(&self.key, &name, &rows::tombstone_bytes(t), &mut self.rng);
-            (name, row)
-        });
-        self.write(|sealed| {
+        self.write(|sealed, rows| {
             sealed.remove(peer_name(id).as_str())?;
-            if let Some((name, row)) = &row {
+            if let Some(tombstone) = tombstone {
+                let name = tombstone_name(tombstone.pairing_id);
+                let row = rows.seal(&name, &rows::tombstone_bytes(tombstone));
                 sealed.insert(name.as_str(), row.as_slice())?;
             }
             Ok(())
@@ -227,7 +267,7 @@ impl Store {
 
     /// Deletes the tombstone of a pairing whose peer has read the notice.
     pub(crate) fn delete_tombstone(&mut self, id: PairingId) -> Result<(), StoreError> {
-        self.write(|sealed| {
+        self.write(|sealed, _| {
             sealed.remove(tombstone_name(id).as_str())?;
             Ok(())
         })
@@ -235,46 +275,82 @@ impl Store {
 
     /// Remembers the ports of this run.
     pub(crate) fn put_ports(&mut self, ports: Ports) -> Result<(), StoreError> {
-        let write = self.db.begin_write()?;
-        {
+        self.db.write(|write| {
             let mut numbers = write.open_table(NUMBERS)?;
             numbers.insert("udp_port", u64::from(ports.udp))?;
             numbers.insert("tcp_port", u64::from(ports.tcp))?;
-        }
-        write.commit()?;
+            Ok(())
+        })
+    }
+
+    fn write<T>(
+        &mut self,
+        change: impl FnOnce(&mut Sealed<'_>, &mut Rows) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let rows = &mut self.rows;
+        self.db.write(|write: &WriteTransaction| change(&mut write.open_table(SEALED)?, rows))
+    }
+}
+
+impl Contact {
+    /// Writes it into a row, and nothing else.
+    pub(crate) fn apply(&self, row: &mut PeerRow) {
+        row.addresses.clone_from(&self.addresses);
+        row.clock_offset = self.clock_offset;
+        row.last_seen = Some(self.seen);
+        row.path = Some(self.path.clone());
+    }
+}
+
+impl Rows {
+    /// `nonce[24] ‖ XChaCha20-Poly1305(key, nonce, AD = name of the row, plain)`: a row under another name does not open.
+    fn seal(&mut self, name: &str, plain: &[u8]) -> Vec<u8> {
+        let nonce: [u8; 24] = self.rng.bytes();
+        let payload = Payload { msg: plain, aad: name.as_bytes() };
+        let sealed =
+            self.cipher().encrypt(&XNonce::from(nonce), payload).expect("rows are far below the cipher's limit");
+        let mut out = nonce.to_vec();
+        out.extend_from_slice(&sealed);
+        out
+    }
+
+    fn unseal(&self, name: &str, row: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        let (nonce, sealed) = row.split_at_checked(24).ok_or(StoreError::Row("too short"))?;
+        let nonce: [u8; 24] = nonce.try_into().map_err(|_| StoreError::Row("too short"))?;
+        let payload = Payload { msg: sealed, aad: name.as_bytes() };
+        self.cipher().decrypt(&XNonce::from(nonce), payload).map(Zeroizing::new).map_err(|_| StoreError::Key)
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&(*self.key.expose()).into())
+    }
+
+    fn put(&mut self, sealed: &mut Sealed<'_>, peer: &PeerRow) -> Result<(), StoreError> {
+        let name = peer_name(peer.pairing_id);
+        let row = self.seal(&name, &peer.to_bytes()?);
+        sealed.insert(name.as_str(), row.as_slice())?;
         Ok(())
     }
 
-    /// All pairings.
-    pub(crate) fn peers(&self) -> Result<Vec<PeerRow>, StoreError> {
-        let read = self.db.begin_read()?;
-        let sealed = read.open_table(SEALED)?;
+    fn peer(&self, sealed: &Sealed<'_>, id: PairingId) -> Result<Option<PeerRow>, StoreError> {
+        let name = peer_name(id);
+        let Some(row) = sealed.get(name.as_str())? else { return Ok(None) };
+        PeerRow::from_bytes(&self.unseal(&name, row.value())?).map(Some)
+    }
+
+    fn peers(&self, sealed: &Sealed<'_>) -> Result<Vec<PeerRow>, StoreError> {
         let mut peers = Vec::new();
         for row in sealed.iter()? {
             let (name, value) = row?;
-            if name.value().starts_with("peer/") {
-                peers.push(PeerRow::from_bytes(&open_row(&self.key, name.value(), value.value())?)?);
+            if name.value().starts_with(PEER) {
+                peers.push(PeerRow::from_bytes(&self.unseal(name.value(), value.value())?)?);
             }
         }
         Ok(peers)
     }
-
-    fn write(
-        &self,
-        change: impl FnOnce(&mut redb::Table<'_, &'static str, &'static [u8]>) -> Result<(), StoreError>,
-    ) -> Result<(), StoreError> {
-        let write = self.db.begin_write()?;
-        {
-            let mut sealed = write.open_table(SEALED)?;
-            change(&mut sealed)?;
-        }
-        // Durable when this returns: redb's default is an fsync per commit.
-        write.commit()?;
-        Ok(())
-    }
 }
 
-fn count(table: &redb::Table<'_, &'static str, &'static [u8]>, prefix: &str) -> Result<usize, StoreError> {
+fn count(table: &Sealed<'_>, prefix: &str) -> Result<usize, StoreError> {
     let mut n = 0;
     for row in table.iter()? {
         n += usize::from(row?.0.value().starts_with(prefix));
@@ -283,32 +359,11 @@ fn count(table: &redb::Table<'_, &'static str, &'static [u8]>, prefix: &str) -> 
 }
 
 fn peer_name(id: PairingId) -> String {
-    format!("peer/{}", data_encoding::HEXLOWER.encode(&id.0))
+    format!("{PEER}{}", data_encoding::HEXLOWER.encode(&id.0))
 }
 
 fn tombstone_name(id: PairingId) -> String {
-    format!("tombstone/{}", data_encoding::HEXLOWER.encode(&id.0))
-}
-
-/// `nonce[24] ‖ XChaCha20-Poly1305(key, nonce, AD = name of the row, plain)`: a row under another name does not open.
-fn seal_row(key: &Secret<32>, name: &str, plain: &[u8], rng: &mut Rng) -> Vec<u8> {
-    let nonce: [u8; 24] = rng.bytes();
-    let payload = Payload { msg: plain, aad: name.as_bytes() };
-    let sealed = cipher(key).encrypt(&XNonce::from(nonce), payload).expect("rows are far below the cipher's limit");
-    let mut out = nonce.to_vec();
-    out.extend_from_slice(&sealed);
-    out
-}
-
-fn open_row(key: &Secret<32>, name: &str, row: &[u8]) -> Result<Zeroizing<Vec<u8>>, StoreError> {
-    let (nonce, sealed) = row.split_at_checked(24).ok_or(StoreError::Row("too short"))?;
-    let nonce: [u8; 24] = nonce.try_into().map_err(|_| StoreError::Row("too short"))?;
-    let payload = Payload { msg: sealed, aad: name.as_bytes() };
-    cipher(key).decrypt(&XNonce::from(nonce), payload).map(Zeroizing::new).map_err(|_| StoreError::Key)
-}
-
-fn cipher(key: &Secret<32>) -> XChaCha20Poly1305 {
-    XChaCha20Poly1305::new(&(*key.expose()).into())
+    format!("{TOMBSTONE}{}", data_encoding::HEXLOWER.encode(&id.0))
 }
 
 #[cfg(test)]

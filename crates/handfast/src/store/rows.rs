@@ -81,6 +81,11 @@ impl PeerRow {
         self.label.as_deref().unwrap_or(&self.name)
     }
 
+    /// Whether `newer` is another pairing with the same device.
+    pub(super) fn is_replaced_by(&self, newer: &PeerRow) -> bool {
+        self.key == newer.key && self.pairing_id != newer.pairing_id
+    }
+
     /// What the links need of it.
     pub(crate) fn to_peer(&self) -> Peer {
         Peer {

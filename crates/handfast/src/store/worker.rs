@@ -1,12 +1,16 @@
 //! The thread that writes: commits wait for the disk, and the device does not wait with them.
 
-use std::sync::mpsc as std_mpsc;
+use std::sync::mpsc::{self as std_mpsc, TrySendError};
 
+use handfast_proto::cause::Cause;
 use handfast_proto::id::{JobId, PairingId};
 use handfast_proto::link::Tombstone;
 use tokio::sync::mpsc;
 
-use crate::store::{PeerRow, Ports, Store, StoreError};
+use crate::Error;
+use crate::engine::command::Reply;
+use crate::status::DeviceEntry;
+use crate::store::{Contact, PeerRow, Ports, Store, StoreError};
 
 /// Changes waiting for the disk; a device has a handful of sessions, each with one change under way.
 const QUEUE: usize = 256;
@@ -24,8 +28,12 @@ pub(crate) enum Asker {
 
 /// A change to make durable.
 pub(crate) enum Change {
-    /// Store a pairing, new or changed.
-    Put(Box<PeerRow>),
+    /// Store a new pairing.
+    Add(Box<PeerRow>),
+    /// Remember where a peer was met.
+    Contact(PairingId, Contact),
+    /// Give a peer a name; whoever asked hears of it when it is done.
+    Label(PairingId, String, Reply<DeviceEntry>),
     /// pending -> paired.
     Paired(PairingId),
     /// Delete a pairing, perhaps leaving a tombstone.
@@ -34,6 +42,16 @@ pub(crate) enum Change {
     Acknowledged(PairingId),
     /// Remember the ports.
     Ports(Ports),
+}
+
+impl Change {
+    /// It was not made durable: whoever waits for a reply gets this one.
+    pub(crate) fn failed(self, error: &Error) {
+        if let Change::Label(_, _, reply) = self {
+            // Whoever asked may have gone away.
+            let _ = reply.send(Err(error.clone()));
+        }
+    }
 }
 
 /// What came of a change.
@@ -69,7 +87,13 @@ impl Worker {
 
     /// Queues a change. False if the queue is full, or the thread is gone: then nothing will be stored.
     pub(crate) fn submit(&self, asker: Asker, change: Change) -> bool {
-        self.changes.try_send((asker, change)).is_ok()
+        let Err(TrySendError::Full((_, change)) | TrySendError::Disconnected((_, change))) =
+            self.changes.try_send((asker, change))
+        else {
+            return true;
+        };
+        change.failed(&Error::of(Cause::Storage));
+        false
     }
 }
 
@@ -86,7 +110,9 @@ impl Worker {
 
 fn apply(store: &mut Store, change: &Change) -> Result<Vec<PairingId>, StoreError> {
     match change {
-        Change::Put(peer) => store.put_peer(peer).map(|()| Vec::new()),
+        Change::Add(peer) => store.add_peer(peer).map(|()| Vec::new()),
+        Change::Contact(id, contact) => store.set_contact(*id, contact).map(|()| Vec::new()),
+        Change::Label(id, label, _) => store.set_label(*id, label).map(|()| Vec::new()),
         Change::Paired(id) => store.set_paired(*id),
         Change::Delete(id, tombstone) => store.delete_peer(*id, tombstone.as_deref()).map(|()| Vec::new()),
         Change::Acknowledged(id) => store.delete_tombstone(*id).map(|()| Vec::new()),

@@ -28,16 +28,23 @@ pub struct DeviceName(String);
 impl DeviceName {
     /// What is left of `text` after removing what must not be shown, cut to the limits; `device` if nothing is left.
     pub fn clean(text: &str) -> DeviceName {
-        let visible: String = text.nfc().filter(|c| is_showable(*c)).collect();
+        DeviceName::try_clean(text).unwrap_or_else(|| DeviceName("device".to_owned()))
+    }
+
+    /// What is left of `text` after removing what must not be shown, cut to the limits; `None` if nothing is left. Any
+    /// white space is one space, so that no gap looks like the end of the name.
+    pub fn try_clean(text: &str) -> Option<DeviceName> {
+        let visible: String = text.chars().filter(|c| is_showable(*c)).nfc().collect();
+        let visible = visible.split_whitespace().collect::<Vec<&str>>().join(" ");
         let mut name = String::new();
-        for grapheme in visible.trim().graphemes(true).take(MAX_NAME_GRAPHEMES) {
+        for grapheme in visible.graphemes(true).take(MAX_NAME_GRAPHEMES) {
             if name.len() + grapheme.len() > MAX_NAME_BYTES {
                 break;
             }
             name.push_str(grapheme);
         }
-        let name = name.trim();
-        DeviceName(if name.is_empty() { "device".to_owned() } else { name.to_owned() })
+        let name = name.trim_end();
+        (!name.is_empty()).then(|| DeviceName(name.to_owned()))
     }
 
     /// The name.
@@ -52,13 +59,18 @@ impl std::fmt::Display for DeviceName {
     }
 }
 
-/// Neither a control, nor a character that reorders, joins or hides its neighbours.
+/// Neither a control, nor a character that reorders, joins or hides its neighbours (Unicode's default ignorable ones, and
+/// those of bidirectional text), nor one that is blank without being white space.
 fn is_showable(c: char) -> bool {
-    let hidden = matches!(c,
+    let ignorable = matches!(c,
         '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
-        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
-        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}');
-    !c.is_control() && !hidden
+        | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}'
+        | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+        | '\u{e0000}'..='\u{e0fff}');
+    // An empty Braille cell, a Khitan filler, controls of hieroglyphs, a musical head that is not drawn.
+    let blank = matches!(c, '\u{2800}' | '\u{16fe4}' | '\u{13430}'..='\u{13455}' | '\u{1d159}');
+    // Tabs and line ends are white space and become a space.
+    (!c.is_control() || c.is_whitespace()) && !ignorable && !blank
 }
 
 /// What kind of device it is, as far as people care.
@@ -166,6 +178,11 @@ mod tests {
             (" \t\n", "device"),
             ("", "device"),
             ("Ünïcode 📱", "Ünïcode 📱"),
+            ("\u{2800}\u{3164}\u{115f}\u{1160}\u{ffa0}\u{1d159}\u{16fe4}", "device"),
+            ("bob\u{2800}\u{3164}\u{ffa0}s laptop", "bobs laptop"),
+            ("bob\u{3000}\u{2003}\u{2028}(verified)\u{a0}", "bob (verified)"),
+            ("bob\nAllow", "bob Allow"),
+            ("e\u{2800}\u{301}", "\u{e9}"),
         ];
         for (text, clean) in cases {
             assert_eq!(DeviceName::clean(text).as_str(), clean);
