@@ -167,6 +167,11 @@ pub enum EventKind {
         /// Multiaddress.
         address: String,
     },
+    /// The port or the addresses in the QR text of a session have changed: draw it anew. The code is the same.
+    CodeRedrawn {
+        /// Which session.
+        session: String,
+    },
     /// Something is known to be wrong while a session still looks for the other device. It may pair all the same.
     TroubleNoticed {
         /// Which session.
@@ -287,6 +292,7 @@ impl EventKind {
             EventKind::DeviceDisconnected { .. } => "device_disconnected",
             EventKind::DeviceRemoved { .. } => "device_removed",
             EventKind::Pong { .. } => "pong",
+            EventKind::CodeRedrawn { .. } => "code_redrawn",
             EventKind::TroubleNoticed { .. } => "trouble_noticed",
             EventKind::AddressConfirmed { .. } => "address_confirmed",
             EventKind::AddressLost { .. } => "address_lost",
@@ -302,6 +308,7 @@ impl EventKind {
             | EventKind::SessionDiscovered { session, .. }
             | EventKind::Connected { session, .. }
             | EventKind::ApprovalNeeded { session, .. }
+            | EventKind::CodeRedrawn { session }
             | EventKind::TroubleNoticed { session, .. }
             | EventKind::ComparisonNeeded { session, .. }
             | EventKind::Paired { session, .. } => Some(session),

@@ -137,6 +137,16 @@ impl Handle {
         self.ask(|reply| Command::Cancel { session, reply }).await
     }
 
+    /// The QR text of a session that shows a code, as it must look now: the port and addresses in it may have changed since
+    /// it was made (event `code_redrawn`). The code in it is the same.
+    ///
+    /// # Errors
+    /// `usage` if the session shows no code, or none any more.
+    pub async fn qr(&self, session: &str) -> Result<Zeroizing<String>, Error> {
+        let session = session.to_owned();
+        self.ask(|reply| Command::Qr { session, reply }).await
+    }
+
     /// All sessions of this run that are remembered, oldest first.
     ///
     /// # Errors

@@ -4,9 +4,8 @@
 use std::time::Duration;
 
 use handfast_net::{Clock, Command as NetCommand, NetEvent, StreamProtocol, Transport};
-use handfast_proto::addr::LoopbackPolicy;
 use handfast_proto::addresses::OwnAddresses;
-use handfast_proto::id::{PairingId, Tid};
+use handfast_proto::id::PairingId;
 use handfast_proto::lan::Lan;
 use handfast_proto::lan::io::{Command as LanCommand, Event as LanInput};
 use handfast_proto::link::{Links, PairState};
@@ -18,6 +17,7 @@ use crate::Error;
 use crate::engine::command::Command;
 use crate::engine::lan::Driver;
 use crate::engine::peers::{self, Peers, Pings};
+use crate::engine::shown::Shown;
 use crate::engine::wires::{Kind, Owner, Wires};
 use crate::event::{EventKind, Hub};
 use crate::status::{AddressStatus, DeviceEntry, OpenSession, Status};
@@ -40,13 +40,14 @@ pub(super) struct Actor {
     pub(super) peers: Peers,
     pub(super) pings: Pings,
     pub(super) hub: Hub,
-    pub(super) tid: Tid,
-    pub(super) uses_dht: bool,
     pub(super) lan: Lan,
     pub(super) uses_lan: bool,
+    /// The codes that are being shown.
+    pub(super) shown: Shown,
+    /// Codes asked for before we know where we are.
+    pub(super) early: Vec<Command>,
     /// Commands for the local network that the current batch has brought.
     pub(super) lan_commands: Vec<LanCommand>,
-    pub(super) loopback: LoopbackPolicy,
     pub(super) ports: Ports,
     pub(super) status: watch::Sender<Status>,
     /// Commands for the network that the current batch has brought.
@@ -150,6 +151,7 @@ impl Actor {
                 self.table.handle_timeout(now);
                 self.links.handle_timeout(now);
                 self.lan.handle_timeout(now.time);
+                self.serve_early(now);
             }
             Input::Abandoned => self.stop(None),
         }
@@ -159,7 +161,8 @@ impl Actor {
         let stopping = self.stopping.as_ref().map(|s| s.until);
         let now = self.now();
         let machines = [self.table.poll_timeout(), self.links.poll_timeout(now), self.lan.poll_timeout(now.time)];
-        machines.into_iter().chain([stopping]).flatten().min()
+        let early = (!self.early.is_empty()).then(|| self.shown.settled_by());
+        machines.into_iter().chain([stopping, early]).flatten().min()
     }
 
     fn net_event(&mut self, event: NetEvent) {
@@ -280,9 +283,22 @@ impl Actor {
 
     pub(super) fn addresses_changed(&mut self, now: Now) {
         self.lan.set_ports(self.own.ports(), now.time);
+        for session in self.shown.set_hints(self.own.hints()) {
+            self.hub.publish(EventKind::CodeRedrawn { session });
+        }
+        self.serve_early(now);
         let addresses = self.own.publishable();
         self.table.set_addresses(addresses.clone(), now);
         self.links.set_addresses(addresses, now);
+    }
+
+    /// Makes the codes that were asked for before we knew where we are.
+    fn serve_early(&mut self, now: Now) {
+        if self.shown.is_settled(now.time) {
+            for command in std::mem::take(&mut self.early) {
+                self.command(command);
+            }
+        }
     }
 
     fn remember_port(&mut self, address: handfast_proto::addr::Address) {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use handfast_proto::cause::Cause;
 use handfast_proto::code::CodeInput;
-use handfast_proto::code::qr::QrText;
 use handfast_proto::code::words::to_words;
 use handfast_proto::id::SessionId;
 use handfast_proto::limits;
@@ -30,6 +29,7 @@ pub(crate) enum Command {
     Answer { session: Option<String>, allow: bool, reply: Reply<String> },
     Compare { session: Option<String>, matches: bool, reply: Reply<String> },
     Cancel { session: Option<String>, reply: Reply<String> },
+    Qr { session: String, reply: Reply<Zeroizing<String>> },
     Sessions { reply: Reply<Vec<SessionEntry>> },
     Devices { reply: Reply<Vec<DeviceEntry>> },
     Device { device: String, reply: Reply<DeviceEntry> },
@@ -43,6 +43,11 @@ impl Actor {
     pub(super) fn command(&mut self, command: Command) {
         // An answer that nobody takes any more is dropped.
         match command {
+            Command::Generate { .. }
+                if self.early.len() < limits::MAX_SESSIONS && !self.shown.is_settled(self.now().time) =>
+            {
+                self.early.push(command);
+            }
             Command::Generate { options, reply } => drop(reply.send(self.generate(options))),
             Command::Join { code, options, reply } => drop(reply.send(self.join(*code, options))),
             Command::Answer { session, allow, reply } => {
@@ -62,6 +67,10 @@ impl Actor {
                 let id = session.map(SessionId);
                 let cancelled = self.table.cancel(id.as_ref(), now);
                 drop(reply.send(cancelled.map(|s| s.0).map_err(Error::from)));
+            }
+            Command::Qr { session, reply } => {
+                let none = || Error::because(Cause::Usage, "this session shows no code");
+                drop(reply.send(self.shown.qr(&session).ok_or_else(none)));
             }
             Command::Sessions { reply } => {
                 drop(reply.send(Ok(self.session_entries())));
@@ -97,7 +106,7 @@ impl Actor {
         let ttl = options.ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
         let (session, code) = self.table.generate(options.wishes(), ttl, now)?;
         let words: [&str; WORD_COUNT] = to_words(&code);
-        let qr = QrText::new(code, self.tid, self.uses_dht, self.uses_lan, &self.own.hints(), self.loopback);
+        let qr = self.shown.add(&session.0, code);
         let expires_at = rfc3339(now.unix.0.saturating_add(ttl.as_secs()));
         self.hub.publish(EventKind::CodeCreated {
             session: session.0.clone(),
@@ -108,7 +117,7 @@ impl Actor {
         Ok(NewCode {
             session: session.0,
             words: Zeroizing::new(words.iter().map(|w| (*w).to_owned()).collect()),
-            qr: Zeroizing::new(qr.to_text()),
+            qr,
             expires_at,
             ttl,
             seq,
@@ -159,8 +168,7 @@ impl Actor {
 
 /// A name that a person gives to a device.
 fn label(name: &str) -> Result<String, Error> {
-    let label = DeviceName::try_clean(name).ok_or_else(|| {
-        Error::because(Cause::Usage, "a name needs at least one character that can be seen")
-    })?;
+    let label = DeviceName::try_clean(name)
+        .ok_or_else(|| Error::because(Cause::Usage, "a name needs at least one character that can be seen"))?;
     Ok(label.as_str().to_owned())
 }

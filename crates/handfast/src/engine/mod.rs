@@ -6,6 +6,7 @@ mod lan;
 pub(crate) mod node;
 mod outputs;
 mod peers;
+mod shown;
 mod wires;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -30,6 +31,7 @@ use crate::store::{Ports, Store};
 use crate::{Builder, Error, Handle};
 use actor::Actor;
 use peers::{Peers, Pings};
+use shown::{Place, Shown};
 use wires::Wires;
 
 /// Starts a device.
@@ -117,12 +119,11 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         peers: Peers::new(loaded.peers),
         pings: Pings::default(),
         hub,
-        tid,
-        uses_dht: dht,
         lan: Lan::new(handfast_net::entropy::rng().map_err(entropy)?),
         uses_lan,
         lan_commands: Vec::new(),
-        loopback,
+        shown: Shown::new(Place { tid, in_dht: dht, on_lan: uses_lan, loopback }, now.time),
+        early: Vec::new(),
         ports: loaded.ports,
         status,
         net_commands: Vec::new(),

@@ -11,8 +11,8 @@ use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
 use crate::event::{Comparison, DeviceCard, EventKind};
 use crate::handle::RoundTrip;
-use crate::store::{Contact, PeerRow};
 use crate::store::worker::{Asker, Change};
+use crate::store::{Contact, PeerRow};
 use handfast_proto::cause::Cause;
 
 impl Actor {
@@ -139,6 +139,7 @@ impl Actor {
                 self.hub.publish(EventKind::ComparisonNeeded { session: session.0, comparison, path });
             }
             session::Event::Paired { session, pairing_id, device, path, elapsed } => {
+                self.shown.end(&session.0);
                 let warning = self.name_warning(&device);
                 self.hub.publish(EventKind::Paired {
                     session: session.0,
@@ -150,6 +151,7 @@ impl Actor {
                 self.link_up_after_pairing(pairing_id);
             }
             session::Event::PairingFailed { session, cause } => {
+                self.shown.end(&session.0);
                 tracing::info!(%session, %cause, "the pairing failed");
                 self.hub.publish(EventKind::failed(Some(session.0), cause));
             }
