@@ -57,7 +57,14 @@ impl From<JoinError> for Error {
 
 impl From<AnswerError> for Error {
     fn from(error: AnswerError) -> Error {
-        Error::because(Cause::Usage, error).with_hint("`handfast pair list` shows the open sessions")
+        let hint = match &error {
+            AnswerError::JustChanged(_) => "look at `handfast pair list`, then answer with the name of the session",
+            AnswerError::Unknown
+            | AnswerError::NoQuestion(_)
+            | AnswerError::Comparison(_)
+            | AnswerError::NoComparison(_) => "`handfast pair list` shows the open sessions",
+        };
+        Error::because(Cause::Usage, error).with_hint(hint)
     }
 }
 

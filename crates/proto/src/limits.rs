@@ -36,6 +36,9 @@ pub const HANDSHAKE_STEP: Duration = Duration::from_secs(10);
 pub const QUESTION: Duration = Duration::from_secs(120);
 /// What of [`PEER_ANSWER`] is for the way: how far apart the two sides' times for one question may begin and end.
 pub const ANSWER_WAY: Duration = Duration::from_secs(10);
+/// For this long after a question ended, the next one must be answered by the name of its session: who says only "yes" may
+/// still mean the one before, which was on the screen while the command was typed.
+pub const QUESTION_SETTLES: Duration = Duration::from_secs(10);
 /// From S3 to H3, from H3 to H4 and from H4 to H5: the other person's question and the way of the answer.
 pub const PEER_ANSWER: Duration = Duration::from_secs(130);
 /// Aborted comparisons of one peer within [`STRIKE_WINDOW`] after which it is refused for [`STRIKE_REFUSAL`].

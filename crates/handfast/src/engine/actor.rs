@@ -337,6 +337,7 @@ impl Actor {
     fn apply(&mut self, change: Change, replaced: &[PairingId], now: Now) {
         match change {
             Change::Add(row) => {
+                self.table.hold(row.pairing_id);
                 self.links.add(row.to_peer(), now);
                 self.peers.insert(*row);
             }

@@ -108,10 +108,13 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         lan: crate::status::LanStatus::default(),
         seq: 0,
     });
+    let mut table = Table::new(table_config, handfast_net::entropy::rng().map_err(entropy)?);
+    let held = loaded.peers.iter().map(|p| p.pairing_id).chain(loaded.tombstones.iter().map(|t| t.pairing_id));
+    held.for_each(|id| table.hold(id));
     let (inbox, commands) = mpsc::channel(INBOX);
     let actor = Actor {
         clock,
-        table: Table::new(table_config, handfast_net::entropy::rng().map_err(entropy)?),
+        table,
         links: Links::new(links_config, handfast_net::entropy::rng().map_err(entropy)?, known, loaded.tombstones, now),
         own: OwnAddresses::new(loopback),
         wires: Wires::default(),

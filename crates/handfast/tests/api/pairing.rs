@@ -73,10 +73,14 @@ async fn b23_a_device_is_initiator_and_joiner_at_once_and_asks_one_question_at_a
 
     let mut events = alice.events(0);
     let is_question = |kind: &EventKind| matches!(kind, EventKind::ApprovalNeeded { .. });
-    for _ in 0..2 {
+    for answered in 0..2 {
         let question = event(&mut events, is_question).await;
         let session = question.kind.session().expect("a session").to_owned();
-        assert_eq!(alice.answer(None, true).await.expect("the only open question"), session);
+        if answered > 0 {
+            let unclear = alice.answer(None, true).await.expect_err("the first one may still be meant");
+            assert_eq!((unclear.cause, unclear.text.contains(&session)), (handfast::Cause::Usage, true));
+        }
+        assert_eq!(alice.answer(Some(session.clone()), true).await.expect("the open question"), session);
     }
     assert_eq!(outcome(&alice, &of_alice.session).await, "paired");
     assert_eq!(outcome(&bob, &at_bob.session).await, "paired");

@@ -13,7 +13,7 @@ mod strikes;
 mod table;
 mod vicinity;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::addr::{Address, LoopbackPolicy, Path};
@@ -392,6 +392,8 @@ struct Context<'a> {
     next_job: &'a mut u64,
     owners: &'a mut BTreeMap<JobId, u64>,
     owner: u64,
+    /// Pairings that exist or existed.
+    held: &'a BTreeSet<PairingId>,
     /// Another session of this device has a comparison going.
     others_compare: bool,
 }

@@ -1,6 +1,6 @@
 //! The table of sessions: which codes are ours, which we joined, whose stream is whose, and whose question is open.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::addr::Address;
@@ -30,6 +30,11 @@ pub struct Table {
     addresses: Vec<Address>,
     sessions: Vec<Session>,
     strangers: Strangers,
+    held: BTreeSet<PairingId>,
+    /// The session whose question is open.
+    open_question: Option<u64>,
+    /// When a question ended last.
+    question_ended: Option<Time>,
     owners: BTreeMap<JobId, u64>,
     next_job: u64,
     next_key: u64,
@@ -77,6 +82,9 @@ pub enum AnswerError {
     /// No session of that name, or none at all.
     #[error("there is no such session")]
     Unknown,
+    /// Another question was open a moment ago, so that it is not clear which one is meant.
+    #[error("the question has just changed: now session {0} asks")]
+    JustChanged(SessionId),
     /// The session asks nothing now.
     #[error("no question is open{}", .0.as_ref().map(|s| format!(" in session {s}")).unwrap_or_default())]
     NoQuestion(Option<SessionId>),
@@ -111,6 +119,9 @@ impl Table {
             addresses: Vec::new(),
             sessions: Vec::new(),
             strangers: Strangers::default(),
+            held: BTreeSet::new(),
+            open_question: None,
+            question_ended: None,
             owners: BTreeMap::new(),
             next_job: 0,
             next_key: 0,
@@ -180,7 +191,7 @@ impl Table {
     /// Answers the open question, of the named session or of the only one that asks. A comparison is not answered by
     /// "allow"; it can be turned down, without saying that anything differs.
     pub fn answer(&mut self, session: Option<&SessionId>, allow: bool, now: Now) -> Result<SessionId, AnswerError> {
-        let (index, asking) = self.asking(session)?;
+        let (index, asking) = self.asking(session, now)?;
         let id = self.sessions[index].id.clone();
         if asking == Asking::Comparison && allow {
             return Err(AnswerError::Comparison(id));
@@ -193,7 +204,7 @@ impl Table {
 
     /// Answers the open comparison, of the named session or of the only one that asks: whether both screens show the same.
     pub fn compare(&mut self, session: Option<&SessionId>, matches: bool, now: Now) -> Result<SessionId, AnswerError> {
-        let (index, asking) = self.asking(session)?;
+        let (index, asking) = self.asking(session, now)?;
         let id = self.sessions[index].id.clone();
         match asking {
             Asking::Approval => return Err(AnswerError::NoComparison(id)),
@@ -228,6 +239,12 @@ impl Table {
             self.on_session(index, now, |machine, _, cx| machine.cancel(cx));
         }
         self.settle(now);
+    }
+
+    /// A pairing is stored, or was: an initiator that offers its name again is refused. (Each name is one that a person
+    /// agreed to, at most [`limits::MAX_PAIRINGS`] at a time.)
+    pub fn hold(&mut self, pairing_id: PairingId) {
+        self.held.insert(pairing_id);
     }
 
     /// Our dialable addresses, best first; open codes are advertised anew if they changed.
@@ -460,6 +477,11 @@ impl Table {
             };
             self.on_session(index, now, |machine, _, cx| machine.ask(cx));
         }
+        let open = self.sessions.iter().find(|s| s.machine.asking().is_some()).map(|s| s.key);
+        if self.open_question.is_some() && self.open_question != open {
+            self.question_ended = Some(now.time);
+        }
+        self.open_question = open;
         for index in 0..self.sessions.len() {
             self.on_session(index, now, |machine, own, cx| {
                 if let Machine::Initiator(m) = machine {
@@ -510,14 +532,18 @@ impl Table {
     }
 
     /// The session whose question is meant, and what it asks.
-    fn asking(&self, session: Option<&SessionId>) -> Result<(usize, Asking), AnswerError> {
+    fn asking(&self, session: Option<&SessionId>, now: Now) -> Result<(usize, Asking), AnswerError> {
         let named = |s: &Session| session.is_none_or(|id| s.id == *id);
         if session.is_some() && !self.sessions.iter().any(named) {
             return Err(AnswerError::Unknown);
         }
         let mut asking = self.sessions.iter().enumerate().filter(|(_, s)| named(s));
         let asking = asking.find_map(|(index, s)| Some((index, s.machine.asking()?)));
-        asking.ok_or_else(|| AnswerError::NoQuestion(session.cloned()))
+        let (index, asking) = asking.ok_or_else(|| AnswerError::NoQuestion(session.cloned()))?;
+        if session.is_none() && self.question_ended.is_some_and(|at| now.time < at + limits::QUESTION_SETTLES) {
+            return Err(AnswerError::JustChanged(self.sessions[index].id.clone()));
+        }
+        Ok((index, asking))
     }
 
     fn check_room(&self) -> Result<(), JoinError> {
@@ -562,6 +588,7 @@ impl Table {
             next_job: &mut self.next_job,
             owners: &mut self.owners,
             owner: session.key,
+            held: &self.held,
             others_compare,
         };
         f(&mut session.machine, &self.addresses, &mut cx)
@@ -576,6 +603,7 @@ impl Table {
             next_job: &mut self.next_job,
             owners: &mut self.owners,
             owner,
+            held: &self.held,
             others_compare: self.sessions.iter().any(|s| s.machine.is_comparing()),
         };
         f(&mut cx, &self.addresses)

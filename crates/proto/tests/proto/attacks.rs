@@ -7,14 +7,14 @@ use handfast_proto::cause::Cause;
 use handfast_proto::code::Code;
 use handfast_proto::handshake::Refusal;
 use handfast_proto::handshake::joiner::{H2, H4};
-use handfast_proto::id::{StreamId, Tid};
+use handfast_proto::id::{SessionId, StreamId, Tid};
 use handfast_proto::secret::Secret;
-use handfast_proto::session::{Consent, Event, Job, JobResult, StreamEnd};
+use handfast_proto::session::{AnswerError, Consent, Event, Job, JobResult, StreamEnd};
 use handfast_proto::wire::advert::{Advert, AdvertState};
 use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::record::{Record, RecordKeys};
 
-use crate::bench::{Bench, Guest, Host, flipped, frame, identity, record, rng};
+use crate::bench::{Bench, Guest, Host, flipped, frame, identity, info, record, rng};
 use crate::byhand::{self, Lie};
 use crate::path::{TTL, assert_nothing_stored, pairing};
 use crate::sim::dht::Manners;
@@ -427,6 +427,47 @@ fn attack_10_11_an_initiator_with_the_code_that_lies_about_its_key_is_refused() 
         assert_eq!(bench.causes().contains(&Cause::AuthenticationFailed), !honest, "{what}");
         assert!(bench.stored.is_empty());
     }
+}
+
+#[test]
+fn b22_a_pairing_that_is_offered_under_the_name_of_another_one_is_refused() {
+    for is_held in [false, true] {
+        let (mut bench, code, stream) = knocking();
+        let mut host = Host::new(&code, THEIRS);
+        let hs = host.up_to_h3(&mut bench, stream);
+        let (_, h4, agreement) = hs.allow(&host.identity, &info("host"), &mut rng(9));
+        if is_held {
+            bench.table.hold(agreement.pairing_id);
+        }
+        bench.hand(stream, h4);
+        assert_eq!(bench.asked(), usize::from(!is_held));
+        assert_eq!(bench.causes().contains(&Cause::AuthenticationFailed), is_held);
+    }
+}
+
+#[test]
+fn c8_an_answer_without_a_session_is_no_answer_to_a_question_that_has_just_replaced_another() {
+    let mut bench = Bench::new(1);
+    let ((first, code), (second, other)) = (bench.code(600), bench.code(600));
+    let (stream, ..) = Guest::new(5, &code).introduce(&mut bench);
+    Guest::new(6, &other).introduce(&mut bench);
+    bench.wait(Duration::from_secs(20));
+    assert_eq!(bench.asked(), 1);
+    // The person types "accept" for the first one, which goes away meanwhile.
+    bench.end(stream, StreamEnd::Finished);
+    assert_eq!(bench.asked(), 2);
+    let answer = |bench: &mut Bench, session: Option<&SessionId>| {
+        let now = bench.clocks();
+        let answered = bench.table.answer(session, true, now);
+        bench.drain();
+        answered
+    };
+    assert_eq!(answer(&mut bench, None), Err(AnswerError::JustChanged(second.clone())));
+    assert_eq!(answer(&mut bench, Some(&first)), Err(AnswerError::NoQuestion(Some(first.clone()))));
+    assert!(bench.stored.is_empty());
+    bench.wait(Duration::from_secs(10));
+    assert_eq!(answer(&mut bench, None), Ok(second));
+    assert_eq!(bench.stored.len(), 1);
 }
 
 #[test]

@@ -418,6 +418,11 @@ impl Joiner {
             // Nothing is due from the initiator: it breaks the comparison off.
             Step::Compare { .. } => return self.fail(*agreed, Cause::AuthenticationFailed, cx),
             Step::AwaitH4 { hs, .. } => match hs.handle(frame) {
+                // An initiator draws a new name for each pairing; a second pairing of one name would take the first
+                // one's place, or be buried by its tombstone.
+                Ok(H4::Offer(hs)) if cx.held.contains(&hs.agreement().pairing_id) => {
+                    return self.fail(*agreed, Cause::AuthenticationFailed, cx);
+                }
                 Ok(H4::Offer(hs)) => {
                     agreed.device = Some(card(hs.agreement()));
                     let confirmed = agreed.confirmed;
