@@ -93,6 +93,8 @@ pub const UNPROVEN_TRIES: u32 = 3;
 pub const BUSY_RETRY: Duration = Duration::from_secs(2);
 /// An initiator that stays busy this long has used the code for somebody else.
 pub const BUSY: Duration = Duration::from_secs(30);
+/// Addresses on one link with us are tried this much before the others of the same device.
+pub const NEAR_FIRST: Duration = Duration::from_millis(300);
 /// A second way to a device with which a handshake runs already waits this long before it is tried.
 pub const TWIN: Duration = Duration::from_secs(1);
 /// What is known to be wrong is said this long after a search began, while it goes on.
