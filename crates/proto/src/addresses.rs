@@ -136,7 +136,7 @@ impl OwnAddresses {
             address,
             scope: scope(classify(address.ip)),
             source,
-            evidence: self.evidence.get(&address.ip).copied().unwrap_or(Evidence::Listed),
+            evidence: self.evidence(address.ip),
         };
         let agreed = self.observed.iter().filter(|(_, by)| by.len() >= AGREEING_OBSERVERS);
         let listeners = self.listeners.iter().map(|a| listed(*a, Source::Listener));
@@ -162,6 +162,11 @@ impl OwnAddresses {
     fn rank(&self, own: &OwnAddress) -> (bool, Option<InterfaceKind>, Reverse<Evidence>) {
         let ip = own.address.ip;
         (self.doubtful.contains(&ip), self.kinds.get(&ip).copied(), Reverse(own.evidence))
+    }
+
+    /// How sure we are of an address.
+    pub fn evidence(&self, ip: IpAddr) -> Evidence {
+        self.evidence.get(&ip).copied().unwrap_or(Evidence::Listed)
     }
 
     /// The ports that we listen on.

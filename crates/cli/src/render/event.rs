@@ -138,7 +138,7 @@ mod tests {
                 warning: None,
             },
             EventKind::failed(None, handfast::Cause::Rejected),
-            EventKind::AddressLost { address: "/ip4/5.1.2.3/tcp/1".to_owned() },
+            EventKind::AddressLost { address: "/ip4/5.1.2.3/tcp/1".to_owned(), evidence: "listed".to_owned() },
         ]
         .iter()
         .map(line)

@@ -174,8 +174,9 @@ impl Actor {
                 self.addresses_changed(now);
             }
             NetEvent::ListenerGone { address } => {
+                let evidence = self.own.evidence(address.ip).name().to_owned();
                 self.own.listener_gone(&address);
-                self.hub.publish(EventKind::AddressLost { address: address.to_string() });
+                self.hub.publish(EventKind::AddressLost { address: address.to_string(), evidence });
                 self.addresses_changed(now);
             }
             // The local network's driver knows them better, and sooner.

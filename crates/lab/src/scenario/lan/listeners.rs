@@ -84,7 +84,12 @@ fn once(lab: &LanLab, run: usize, rng: &mut Rng, report: &mut Report) -> Result<
     let shown = offer(&alice, &["--yes"])?;
     let (alice_window, alice_beacon) = window_of(&alice, &before[0], watch)?;
     let qr = QrText::parse(&shown.qr).context("the QR text")?;
-    ensure!(qr.port == alice_beacon.ports.tcp, "the QR text names port {}, the beacon {:?}", qr.port, alice_beacon.ports);
+    ensure!(
+        qr.port == alice_beacon.ports.tcp,
+        "the QR text names port {}, the beacon {:?}",
+        qr.port,
+        alice_beacon.ports
+    );
     pairing::finish(shown, |words| join(&bob, words, &["--yes"]))?;
     check_mutual(&alice, &bob)?;
     closes(&alice, alice_window.confirm_port)?;
@@ -131,7 +136,8 @@ fn window_of(device: &Device, before: &[Listener], watch: Watch) -> Result<(Wind
     let captured = watch.capture.stop()?;
     let beacon = sightings::latest(&captured.packets, watch.address)?;
     for (protocol, port) in [("tcp", beacon.ports.tcp), ("udp", beacon.ports.quic), ("tcp", beacon.ports.confirm)] {
-        is_open_everywhere(&list, protocol, port).with_context(|| format!("{name} announces {protocol} port {port}"))?;
+        is_open_everywhere(&list, protocol, port)
+            .with_context(|| format!("{name} announces {protocol} port {port}"))?;
     }
     is_open_everywhere(&list, "udp", PORT).with_context(|| format!("{name} waits for beacons"))?;
     ensure!(beacon.ports.confirm == confirm_port, "{name} opened {confirm_port} and announces {:?}", beacon.ports);

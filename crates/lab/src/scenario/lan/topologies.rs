@@ -160,9 +160,8 @@ fn attempt(lab: &LanLab, run: usize, form: Form, expected: &Expected, gap: Durat
     std::thread::sleep(gap);
     let mut joining = join(&bob, form.of(&offer), &["--yes"])?;
     joining.wait(PATIENCE)?.context("the joiner does not end")?;
-    let text = |event: &str, field: &str| {
-        joining.event(event).and_then(|event| event.text(field).map(str::to_owned).ok())
-    };
+    let text =
+        |event: &str, field: &str| joining.event(event).and_then(|event| event.text(field).map(str::to_owned).ok());
     let (found_by, path) = (text("session_discovered", "found_by"), text("connected", "path"));
     let start = joining.started();
     let paired_at = joining.event("paired").map(|event| event.at);

@@ -1,5 +1,7 @@
 //! x
-use crate::report::Report;
 use super::super::Options;
+use crate::report::Report;
 /// x
-pub fn run(_o: &Options) -> anyhow::Result<Report> { anyhow::bail!("x") }
+pub fn run(_o: &Options) -> anyhow::Result<Report> {
+    anyhow::bail!("x")
+}

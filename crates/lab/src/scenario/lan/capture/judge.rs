@@ -55,7 +55,10 @@ pub(super) fn all(profile: Profile, parties: &[Party; 2], hidden: &Hidden, repor
         };
         let lost = party.captured.lost;
         check("the capture is complete", (lost == 0).then(|| "nothing lost".to_owned()).context("packets were lost"));
-        check("beacons are whole, from where they say, and name no address that means nothing", beacons_are_sound(&seen));
+        check(
+            "beacons are whole, from where they say, and name no address that means nothing",
+            beacons_are_sound(&seen),
+        );
         check("their ports are those of the system", checked.map(|count| format!("{count} windows")));
         check("two windows have nothing in common", windows_share_nothing(&seen));
         check("beacons sent to one host stay in the own networks, at most 200/s", sweep_stays_home(party, &sweep));
@@ -86,7 +89,11 @@ fn beacons_are_sound(seen: &[Sighting<'_>]) -> Result<String> {
         ensure!(!matches!(class, Class::Unusable | Class::Loopback), "it names {}", beacon.address);
         let ports = beacon.ports;
         ensure!(ports.tcp != 0 && ports.quic != 0, "it names {ports:?}");
-        ensure!((ports.confirm == 0) == (beacon.spki == [0; 32]), "confirmation at {} with a key or not", ports.confirm);
+        ensure!(
+            (ports.confirm == 0) == (beacon.spki == [0; 32]),
+            "confirmation at {} with a key or not",
+            ports.confirm
+        );
         // One beacon is not sent twice: even to several destinations each is made anew.
         ensure!(nonces.insert(beacon.nonce) || !sighting.is_announced(), "a nonce is used twice");
     }
@@ -182,9 +189,9 @@ fn nothing_leaves(profile: Profile, party: &Party) -> Result<String> {
 /// Does the packet go to somebody who has written first?
 fn is_answer(packet: &Packet, all: &[Packet]) -> bool {
     let Some(ends) = packet.ends() else { return false };
-    all.iter().take_while(|other| *other != packet).any(|other| {
-        !other.is_sent() && other.ends().is_some_and(|came| came.from.ip() == ends.to.ip())
-    })
+    all.iter()
+        .take_while(|other| *other != packet)
+        .any(|other| !other.is_sent() && other.ends().is_some_and(|came| came.from.ip() == ends.to.ip()))
 }
 
 fn is_group(ip: IpAddr) -> bool {

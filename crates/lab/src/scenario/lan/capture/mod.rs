@@ -110,7 +110,10 @@ fn play(profile: Profile, options: &Options) -> Result<([Party; 2], Hidden)> {
     let mut topics = Needles::default();
     let mut learn = |label: &str, words: &str| -> Result<()> {
         let entropy: [u8; 16] = entropy_of(words)?.as_slice().try_into()?;
-        topics.add_bytes(&format!("{label} lookup id"), &CodeKeys::derive(&Code::from_entropy(Secret::new(entropy))).topic().0);
+        topics.add_bytes(
+            &format!("{label} lookup id"),
+            &CodeKeys::derive(&Code::from_entropy(Secret::new(entropy))).topic().0,
+        );
         secrets.add_code(label, words)
     };
 
