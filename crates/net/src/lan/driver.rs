@@ -252,10 +252,12 @@ impl Driver {
     }
 
     fn on_arrived(&mut self, arrived: Arrived) {
-        // One that is gone belonged to a listener that was ended meanwhile.
-        if let Some(inbound) = self.inbound.get_mut(&arrived.id) {
+        // One that is gone belonged to a listener that was ended meanwhile. An owner that is far behind would answer too
+        // late: the caller is told so by being cut.
+        if let Some(inbound) = self.inbound.get_mut(&arrived.id)
+            && self.out.push_if_room(Event::Called(arrived.id, arrived.call))
+        {
             inbound.state = InboundState::Waiting(arrived.answer);
-            self.out.push(Event::Called(arrived.id, arrived.call));
         }
     }
 

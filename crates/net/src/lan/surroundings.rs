@@ -38,7 +38,10 @@ pub(super) fn read() -> Surroundings {
         }
     };
     interfaces.sort_by_key(|i| i.index);
-    interfaces.truncate(MAX_INTERFACES);
+    if interfaces.len() > MAX_INTERFACES {
+        errors.push(format!("{} interfaces: only the first {MAX_INTERFACES} are looked at", interfaces.len()));
+        interfaces.truncate(MAX_INTERFACES);
+    }
     errors.truncate(MAX_ERRORS);
     Surroundings { interfaces, outbound: FAR.into_iter().filter_map(outbound).collect(), errors }
 }
