@@ -133,7 +133,10 @@ pub const PRESENCE_EVERY: Duration = Duration::from_secs(600);
 pub const SEEK_MIN: Duration = Duration::from_secs(2);
 /// Longest pause between two searches for a peer that is away (± 25 %).
 pub const SEEK_MAX: Duration = Duration::from_secs(300);
-/// DHT look-ups of presence records per minute; codes come first and are not counted here.
+/// DHT look-ups of a device per minute. Codes come first: a person waits for each, and their own schedule bounds them
+/// ([`LOOK_UPS_MS`], [`MAX_SESSIONS`]); what they use is not left for presence.
+pub const DHT_QUERIES_PER_MINUTE: u32 = 30;
+/// Those of them that presence may use.
 pub const PRESENCE_QUERIES_PER_MINUTE: u32 = 24;
 /// Length of a presence period: a pair is not traceable for longer than a day.
 pub const PERIOD_SECONDS: u64 = 86_400;

@@ -182,8 +182,8 @@ impl Actor {
             // The local network's driver knows them better, and sooner.
             NetEvent::Interfaces(_) if self.uses_lan => {}
             NetEvent::Interfaces(list) => self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect()),
-            NetEvent::Observed { address, by } => {
-                self.own.observed(address, by);
+            NetEvent::Observed { address, from, .. } => {
+                self.own.observed(address, from.ip);
                 self.addresses_changed(now);
             }
             NetEvent::Connected { conn, tid, address, dialled } => {
