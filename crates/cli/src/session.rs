@@ -246,10 +246,10 @@ impl Follower<'_> {
             return;
         }
         if let Some(waiting) = self.waiting {
-            self.talk.below(waiting);
+            self.talk.status(waiting);
         } else if let Some(deadline) = self.opened.deadline {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000);
-            self.talk.below(&format!(
+            self.talk.status(&format!(
                 "Waiting for the other device: {}:{:02} left, Ctrl-C withdraws the code ",
                 left / 60,
                 left % 60
