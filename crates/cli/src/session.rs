@@ -12,6 +12,7 @@ use crate::prompt::answers::Answers;
 use crate::prompt::talk::Talk;
 use crate::render::comparison;
 use crate::render::event::{Asker, line};
+use crate::shown::Shown;
 use crate::signals::{INTERRUPTED, Signals};
 
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
@@ -29,6 +30,8 @@ pub(crate) struct Opened {
     pub(crate) session: String,
     /// Number of the event before its first one.
     pub(crate) seq: u64,
+    /// Where the code is shown, and drawn anew when its QR changes; it goes away with the session.
+    pub(crate) shown: Option<Shown>,
     /// The code, if its words are still to be shown in the first event.
     pub(crate) code: Option<CodeReply>,
     /// Its question is answered with yes already.
@@ -60,6 +63,7 @@ pub(crate) async fn follow(
         withdrawn: None,
         waiting: None,
         nodes: None,
+        redraw: false,
     };
     let exit = follower.run(&mut feed, signals).await;
     follower.talk.below("");
@@ -91,6 +95,8 @@ struct Follower<'a> {
     waiting: Option<&'static str>,
     /// Nodes that had stored the code when it was last said.
     nodes: Option<usize>,
+    /// The QR is to be drawn anew.
+    redraw: bool,
 }
 
 impl Follower<'_> {
@@ -104,6 +110,9 @@ impl Follower<'_> {
                     Some(json) => {
                         if let Some(exit) = self.event(&json) {
                             return exit;
+                        }
+                        if std::mem::take(&mut self.redraw) {
+                            self.draw_again().await;
                         }
                     }
                     None => return self.lost(),
@@ -135,6 +144,7 @@ impl Follower<'_> {
         {
             (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
         }
+        self.redraw = matches!(event.kind, EventKind::CodeRedrawn { .. });
         let mut exit = None;
         if let EventKind::PairingFailed { cause, exit: code, .. } = &mut event.kind {
             if self.withdrawn.is_some() && *cause == Cause::Cancelled.name() {
@@ -221,6 +231,17 @@ impl Follower<'_> {
         self.asking = Some(asking);
     }
 
+    /// Draws the QR with the port and addresses of now, wherever it is shown.
+    async fn draw_again(&mut self) {
+        let Some(shown) = &mut self.opened.shown else { return };
+        // A code that has ended meanwhile is not drawn.
+        let Ok(qr) = self.client.qr(&self.opened.session).await else { return };
+        self.talk.below("");
+        if let Err(error) = shown.draw(self.context, &qr) {
+            self.talk.say(&format!("The QR has changed and could not be drawn anew: {error}."));
+        }
+    }
+
     async fn answer(&mut self, asking: Asking, yes: bool) {
         self.asking = None;
         self.waiting = Some(ANSWERED);
@@ -271,10 +292,10 @@ impl Follower<'_> {
             return;
         }
         if let Some(waiting) = self.waiting {
-            self.talk.below(waiting);
+            self.talk.status(waiting);
         } else if let Some(deadline) = self.opened.deadline {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000);
-            self.talk.below(&format!(
+            self.talk.status(&format!(
                 "Waiting for the other device: {}:{:02} left, Ctrl-C withdraws the code ",
                 left / 60,
                 left % 60

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
 use super::api::STREAM_COMMENT;
 use super::path::encode;
@@ -20,7 +21,7 @@ use super::process::Process;
 use super::sse::Parser;
 use super::wire::{
     AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody,
-    PingReply, RenameBody, SessionReply,
+    PingReply, RenameBody, QrReply, SessionReply,
 };
 use crate::instance::Instance;
 
@@ -75,6 +76,13 @@ impl Client {
     pub(crate) async fn generate(&self, options: PairOptions) -> Result<CodeReply, Error> {
         let PairOptions { yes, verify, ttl } = options;
         self.post("/v1/pair/generate", &GenerateBody { yes, verify, ttl: ttl.as_secs() }, ANSWER_WAIT).await
+    }
+
+    /// The QR text of a code as it must look now.
+    pub(crate) async fn qr(&self, session: &str) -> Result<Zeroizing<String>, Error> {
+        let body = SessionReply { session: session.to_owned() };
+        let mut reply: QrReply = self.post("/v1/pair/qr", &body, ANSWER_WAIT).await?;
+        Ok(Zeroizing::new(std::mem::take(&mut reply.qr)))
     }
 
     /// Enters a code.

@@ -8,5 +8,8 @@ mod demo;
 mod exits;
 mod help;
 mod pairing;
+mod qr;
 mod serve;
 mod support;
+mod terminal;
+mod zbar;

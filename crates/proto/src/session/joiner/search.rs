@@ -42,9 +42,9 @@ pub(super) struct Search {
 /// What the person has been told of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Warned {
-    OfNothing,
-    OfAbsence,
-    OfSilence,
+    Nothing,
+    Absence,
+    Silence,
 }
 
 /// What H2 of a candidate means for the session.
@@ -116,7 +116,7 @@ impl Search {
             newer_version: false,
             answered: 0,
             lan,
-            warned: Warned::OfNothing,
+            warned: Warned::Nothing,
         }
     }
 
@@ -205,6 +205,7 @@ impl Search {
         self.answered = self.answered.max(answered);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
     pub(super) fn dialled(
         &mut self,
         id: JobId,
@@ -363,11 +364,11 @@ impl Search {
             return None;
         }
         if self.has_found() {
-            self.warned = Warned::OfSilence;
+            self.warned = Warned::Silence;
             let cause = self.explained(Cause::Unreachable, config);
             return self.candidates.iter().any(|c| c.dial_failure.is_some()).then_some(cause);
         }
-        self.warned = Warned::OfAbsence;
+        self.warned = Warned::Absence;
         let dht_is_missing = if self.look_up.enabled { self.answered == 0 } else { config.alone == Cause::NoBootstrap };
         if self.lan && !config.vicinity.usable && now.since(self.look_up.started) >= limits::TROUBLE {
             Some(Cause::NoNetwork)
@@ -379,9 +380,9 @@ impl Search {
     /// When that is due. That no DHT is configured is known from the start.
     fn trouble_at(&self, config: &Config) -> Option<Time> {
         match (self.warned, self.found_at) {
-            (Warned::OfSilence, _) | (Warned::OfAbsence, None) => None,
+            (Warned::Silence, _) | (Warned::Absence, None) => None,
             (_, Some(found)) => Some(found + limits::TROUBLE),
-            (Warned::OfNothing, None) => {
+            (Warned::Nothing, None) => {
                 let known = !self.look_up.enabled && config.alone == Cause::NoBootstrap;
                 Some(if known { self.look_up.started } else { self.look_up.started + limits::TROUBLE })
             }
@@ -467,7 +468,7 @@ impl Search {
             None => Some(started + limits::FIND),
         };
         let trouble = match (self.warned, self.found_at) {
-            (Warned::OfSilence, _) | (Warned::OfAbsence, None) => None,
+            (Warned::Silence, _) | (Warned::Absence, None) => None,
             (_, found) => Some(found.unwrap_or(started) + limits::TROUBLE),
         };
         earlier(earlier(at, limit), trouble)
