@@ -43,7 +43,8 @@ async fn show_and_wait(
     withdrawn_if_it_fails(access, &session, shown.draw(context, &code.qr)).await?;
     // With JSON it is shown with the first event.
     let code = context.out.is_json().then_some(code);
-    follow(context, &access.client, Opened { session, seq, shown: Some(shown), code, yes: args.yes, deadline }, signals).await
+    follow(context, &access.client, Opened { session, seq, shown: Some(shown), code, yes: args.yes, deadline }, signals)
+        .await
 }
 
 /// Nobody waits for a code that could not be shown.

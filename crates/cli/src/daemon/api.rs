@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use super::body::Body;
 use super::wire::{
     AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply,
-    MAX_PING_WAIT_MS, PingBody, PingReply, RenameBody, QrReply, SessionReply,
+    MAX_PING_WAIT_MS, PingBody, PingReply, QrReply, RenameBody, SessionReply,
 };
 
 /// Event streams at once. Fewer than there may be clients, so that a request always finds a place beside them.

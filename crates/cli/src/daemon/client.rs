@@ -21,7 +21,7 @@ use super::process::Process;
 use super::sse::Parser;
 use super::wire::{
     AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody,
-    PingReply, RenameBody, QrReply, SessionReply,
+    PingReply, QrReply, RenameBody, SessionReply,
 };
 use crate::instance::Instance;
 
