@@ -31,7 +31,7 @@ const FAR: [SocketAddr; 2] = [
 pub(super) fn read() -> Surroundings {
     let mut errors = Vec::new();
     let mut interfaces: Vec<Interface> = match getifaddrs() {
-        Ok(entries) => collect(entries.map(Entry::from), |name| index_of(name), &mut errors),
+        Ok(entries) => collect(entries.map(Entry::from), index_of, &mut errors),
         Err(error) => {
             errors.push(format!("the interfaces cannot be listed: {error}"));
             Vec::new()

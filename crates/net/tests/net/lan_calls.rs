@@ -293,6 +293,17 @@ async fn a_call_that_the_owner_does_not_answer_is_closed() {
     assert_eq!(driver.done(2).await, Err(CallFailure::Broken), "cut with the listener");
 }
 
+#[tokio::test]
+async fn a_connection_that_has_brought_nothing_yet_ends_with_its_listener() {
+    let mut driver = Driver::start();
+    let (port, _) = driver.listen(1).await;
+    let mut early = Client::connect(loopback(port), &[ALPN]).await.expect("TLS").stream;
+    let start = Instant::now();
+    driver.send(Command::Unlisten(ListenerId(1))).await;
+    assert!(rest(&mut early).await.is_empty());
+    assert!(start.elapsed().as_millis() < 1_500, "it was held: {:?}", start.elapsed());
+}
+
 /// An answer that has been given is not lost by ending the listener right after, as a session does.
 #[tokio::test]
 async fn an_answer_leaves_although_the_listener_ends() {
