@@ -47,6 +47,18 @@ pub struct Status {
     /// Its open sessions.
     #[serde(default)]
     pub sessions: Vec<Value>,
+    /// Where it is, with what is known of each address.
+    #[serde(default)]
+    pub addresses: Vec<OwnAddress>,
+}
+
+/// An address in `status --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OwnAddress {
+    /// The multiaddress.
+    pub address: String,
+    /// Which list it goes to: `internet`, `lan` or `none`.
+    pub scope: String,
 }
 
 /// The program on a host. Its processes are killed when it is dropped.

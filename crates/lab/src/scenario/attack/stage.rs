@@ -321,8 +321,10 @@ impl Shown {
 pub(super) fn shown_by(device: &Device, extra: &[&str]) -> Result<Shown> {
     let Offer { process, words, qr, session } = pairing::offer(device, extra)?;
     let parsed = QrText::parse(&qr).context("the QR text of a shown code")?;
-    let addresses = parsed.addresses();
-    ensure!(!addresses.is_empty(), "the QR text has no address hints");
+    // Every node it is connected to sees them.
+    let listed = device.status()?.addresses.into_iter().filter(|own| own.scope == "internet");
+    let addresses = listed.map(|own| own.address.parse()).collect::<Result<Vec<Address>, _>>()?;
+    ensure!(!addresses.is_empty(), "the device has no public address");
     let code = Knowledge::of(&words)?;
     Ok(Shown { process, words, qr, session, code, tid: parsed.tid, addresses })
 }
