@@ -71,7 +71,8 @@ fn once(lab: &LanLab, run: usize, rng: &mut Rng, report: &mut Report) -> Result<
         let name = device.host().name();
         ensure!(!list.iter().any(|listener| listener.port == PORT), "{name} waits for beacons without a window");
         for (protocol, family) in [("tcp", V4), ("tcp", V6), ("udp", V4), ("udp", V6)] {
-            let is_open = list.iter().any(|listener| listener.protocol == protocol && family.contains(&&*listener.address));
+            let is_open =
+                list.iter().any(|listener| listener.protocol == protocol && family.contains(&&*listener.address));
             ensure!(is_open, "{name} has no {protocol} listener at {family:?}");
         }
     }
@@ -89,7 +90,12 @@ fn once(lab: &LanLab, run: usize, rng: &mut Rng, report: &mut Report) -> Result<
     let shown = offer(&alice, &["--yes"])?;
     let (alice_window, alice_beacon) = window_of(&alice, &before[0], watch)?;
     let qr = QrText::parse(&shown.qr).context("the QR text")?;
-    ensure!(qr.port == alice_beacon.ports.tcp, "the QR text names port {}, the beacon {:?}", qr.port, alice_beacon.ports);
+    ensure!(
+        qr.port == alice_beacon.ports.tcp,
+        "the QR text names port {}, the beacon {:?}",
+        qr.port,
+        alice_beacon.ports
+    );
     pairing::finish(shown, |words| join(&bob, words, &["--yes"]))?;
     check_mutual(&alice, &bob)?;
     closes(&alice, alice_window.confirm_port)?;
@@ -137,12 +143,9 @@ fn window_of(device: &Device, before: &[Listener], watch: Watch) -> Result<(Wind
     let beacon = sightings::latest(&captured.packets, watch.address)?;
     let (tcp, quic, confirm) = (beacon.ports.tcp, beacon.ports.quic, beacon.ports.confirm);
     let of_beacon = if beacon.address.is_ipv4() { V4 } else { V6 };
-    for (protocol, port, family) in [
-        ("tcp", tcp, of_beacon),
-        ("udp", quic, of_beacon),
-        ("tcp", confirm, V4),
-        ("tcp", confirm, V6),
-    ] {
+    for (protocol, port, family) in
+        [("tcp", tcp, of_beacon), ("udp", quic, of_beacon), ("tcp", confirm, V4), ("tcp", confirm, V6)]
+    {
         let at = |listener: &&Listener| listener.protocol == protocol && listener.port == port;
         let open: BTreeSet<&str> = list.iter().filter(at).map(|listener| listener.address.as_str()).collect();
         let is_open = family.iter().any(|address| open.contains(address));

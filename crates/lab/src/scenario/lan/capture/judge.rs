@@ -93,7 +93,11 @@ fn beacons_are_sound(seen: &[Sighting<'_>]) -> Result<()> {
         ensure!(!matches!(class, Class::Unusable | Class::Loopback), "it names {}", beacon.address);
         let ports = beacon.ports;
         ensure!(ports.tcp != 0 && ports.quic != 0, "it names {ports:?}");
-        ensure!((ports.confirm == 0) == (beacon.spki == [0; 32]), "confirmation at {} with a key or not", ports.confirm);
+        ensure!(
+            (ports.confirm == 0) == (beacon.spki == [0; 32]),
+            "confirmation at {} with a key or not",
+            ports.confirm
+        );
         let first = nonces.entry(beacon.nonce).or_insert(sighting);
         // A bridge and its port show one and the same datagram.
         let is_same = first.datagram == *datagram && sighting.at.saturating_sub(first.at) < SAME;
@@ -200,7 +204,8 @@ fn nothing_leaves(profile: Profile, party: &Party) -> Result<()> {
         let to = ends.to.ip();
         let is_near = to.is_loopback() || is_group(to) || party.own.iter().any(|own| own.contains(to));
         // A QR text leads wherever it says, and whoever was led to us is answered.
-        let is_led = ends.to.port() != PORT && (party.hinted.contains(&to) || is_answer(packet, &party.captured.packets));
+        let is_led =
+            ends.to.port() != PORT && (party.hinted.contains(&to) || is_answer(packet, &party.captured.packets));
         ensure!(is_near || is_led || forwards, "{} sent to {}", ends.from, ends.to);
     }
     Ok(())
@@ -209,9 +214,9 @@ fn nothing_leaves(profile: Profile, party: &Party) -> Result<()> {
 /// Does the packet go to somebody who has written first?
 fn is_answer(packet: &Packet, all: &[Packet]) -> bool {
     let Some(ends) = packet.ends() else { return false };
-    all.iter().take_while(|other| *other != packet).any(|other| {
-        !other.is_sent() && other.ends().is_some_and(|came| came.from.ip() == ends.to.ip())
-    })
+    all.iter()
+        .take_while(|other| *other != packet)
+        .any(|other| !other.is_sent() && other.ends().is_some_and(|came| came.from.ip() == ends.to.ip()))
 }
 
 fn is_group(ip: IpAddr) -> bool {
