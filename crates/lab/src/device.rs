@@ -166,11 +166,20 @@ impl Device {
     /// # Errors
     /// When it ends, or does not answer within 20 s.
     pub fn start_daemon(&mut self) -> Result<Duration> {
+        self.start_daemon_with(&[])
+    }
+
+    /// As [`Device::start_daemon`], with further network options.
+    ///
+    /// # Errors
+    /// When it ends, or does not answer within 20 s.
+    pub fn start_daemon_with(&mut self, options: &[&str]) -> Result<Duration> {
         ensure!(!self.is_running(), "the daemon of {} runs already", self.instance);
         let name = self.name.clone();
         let mut args = vec!["start"];
         args.extend(name.iter().flat_map(|name| ["--name", name]));
         args.extend(self.network_options());
+        args.extend_from_slice(options);
         args.push("--foreground");
         let mut daemon = self.spawn(&args, None)?;
         let started = daemon.started();

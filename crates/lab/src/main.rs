@@ -138,7 +138,11 @@ enum Command {
         runs: usize,
     },
     /// Attacks on beacons and on the confirmation service from a host of the same network.
-    LanAttacks,
+    LanAttacks {
+        /// Groups to play; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(lan::attacks::groups()))]
+        groups: Vec<String>,
+    },
     /// Size, start time, memory and idle processor use.
     Footprint {
         /// How often the start is timed.
@@ -187,7 +191,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::LanBlocked { runs } => lan::times::blocked(&options(*runs)),
         Command::LanCapture { profiles } => lan::capture::run(&options(1), profiles),
         Command::LanListeners { runs } => lan::listeners::run(&options(*runs)),
-        Command::LanAttacks => lan::attacks::run(&options(1)),
+        Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
         Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

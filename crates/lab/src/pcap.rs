@@ -3,7 +3,7 @@
 //! Format: <https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/>. Only what tcpdump writes on Linux is known.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -70,6 +70,31 @@ impl Packet {
         };
         let (_, payload) = transport(ip).filter(|_| protocol == UDP)?;
         Some(Datagram { ends: self.ends()?, hop_limit, payload })
+    }
+
+    /// The IPv4 address whose hardware address an ARP packet asks for; told only by a capture on all interfaces.
+    #[must_use]
+    pub fn arp_target(&self) -> Option<Ipv4Addr> {
+        const ARP: [u8; 2] = [0x08, 0x06];
+        const REQUEST: [u8; 2] = [0, 1];
+        const SLL2: usize = 20;
+        if self.network_at != SLL2 || self.bytes.get(..2)? != ARP {
+            return None;
+        }
+        let arp = self.bytes.get(self.network_at..)?;
+        let target: [u8; 4] = arp.get(24..28)?.try_into().ok()?;
+        (arp.get(6..8)? == REQUEST).then(|| target.into())
+    }
+
+    /// The IPv6 address whose hardware address a neighbour solicitation asks for.
+    #[must_use]
+    pub fn neighbour_target(&self) -> Option<Ipv6Addr> {
+        const ICMPV6: u8 = 58;
+        const NEIGHBOUR_SOLICITATION: u8 = 135;
+        let ip = self.bytes.get(self.network_at..)?;
+        let is_question = ip.first()? >> 4 == 6 && *ip.get(6)? == ICMPV6 && *ip.get(40)? == NEIGHBOUR_SOLICITATION;
+        let target: [u8; 16] = ip.get(48..64)?.try_into().ok()?;
+        is_question.then(|| target.into())
     }
 
     /// Is it the first packet of a TCP connection?

@@ -25,6 +25,10 @@ const CHANGE_LIMIT: Duration = Duration::from_secs(3);
 /// How often the system is asked meanwhile.
 const POLL: Duration = Duration::from_millis(50);
 
+/// How `ss` writes the wildcard address of a family; `*` is that of both at once.
+const V4: [&str; 2] = ["0.0.0.0", "*"];
+const V6: [&str; 2] = ["[::]", "*"];
+
 /// What one device's window was.
 struct Window {
     confirm_port: u16,
@@ -66,8 +70,10 @@ fn once(lab: &LanLab, run: usize, rng: &mut Rng, report: &mut Report) -> Result<
     for (device, list) in [&alice, &bob].into_iter().zip(&before) {
         let name = device.host().name();
         ensure!(!list.iter().any(|listener| listener.port == PORT), "{name} waits for beacons without a window");
-        for protocol in ["tcp", "udp"] {
-            ensure!(list.iter().any(|listener| listener.protocol == protocol), "{name} has no {protocol} listener");
+        for (protocol, family) in [("tcp", V4), ("tcp", V6), ("udp", V4), ("udp", V6)] {
+            let is_open =
+                list.iter().any(|listener| listener.protocol == protocol && family.contains(&&*listener.address));
+            ensure!(is_open, "{name} has no {protocol} listener at {family:?}");
         }
     }
 
@@ -135,22 +141,20 @@ fn window_of(device: &Device, before: &[Listener], watch: Watch) -> Result<(Wind
     let list = [list, handfast(device)?].concat();
     let captured = watch.capture.stop()?;
     let beacon = sightings::latest(&captured.packets, watch.address)?;
-    for (protocol, port) in [("tcp", beacon.ports.tcp), ("udp", beacon.ports.quic), ("tcp", beacon.ports.confirm)] {
-        is_open_everywhere(&list, protocol, port)
-            .with_context(|| format!("{name} announces {protocol} port {port}"))?;
+    let (tcp, quic, confirm) = (beacon.ports.tcp, beacon.ports.quic, beacon.ports.confirm);
+    let of_beacon = if beacon.address.is_ipv4() { V4 } else { V6 };
+    for (protocol, port, family) in
+        [("tcp", tcp, of_beacon), ("udp", quic, of_beacon), ("tcp", confirm, V4), ("tcp", confirm, V6)]
+    {
+        let at = |listener: &&Listener| listener.protocol == protocol && listener.port == port;
+        let open: BTreeSet<&str> = list.iter().filter(at).map(|listener| listener.address.as_str()).collect();
+        let is_open = family.iter().any(|address| open.contains(address));
+        ensure!(is_open, "{name} announces {protocol} port {port}, open at {open:?} and not at {family:?}");
     }
-    is_open_everywhere(&list, "udp", PORT).with_context(|| format!("{name} waits for beacons"))?;
+    let waits = list.iter().any(|listener| listener.protocol == "udp" && listener.port == PORT);
+    ensure!(waits, "{name} does not wait for beacons: {list:?}");
     ensure!(beacon.ports.confirm == confirm_port, "{name} opened {confirm_port} and announces {:?}", beacon.ports);
     Ok((Window { confirm_port, key: beacon.spki }, beacon))
-}
-
-/// Is there a listener at a port, on the wildcard address of both families and on nothing else?
-fn is_open_everywhere(list: &[Listener], protocol: &str, port: u16) -> Result<()> {
-    let at = |listener: &&Listener| listener.protocol == protocol && listener.port == port;
-    let addresses: BTreeSet<&str> = list.iter().filter(at).map(|listener| listener.address.as_str()).collect();
-    let all: Vec<&str> = addresses.iter().copied().collect();
-    ensure!(all == ["*"] || all == ["0.0.0.0", "[::]"], "it is open at {all:?}");
-    Ok(())
 }
 
 fn closes(device: &Device, port: u16) -> Result<()> {
@@ -166,7 +170,7 @@ fn closes(device: &Device, port: u16) -> Result<()> {
 fn handfast(device: &Device) -> Result<Vec<Listener>> {
     let all = observe::listeners(device.host().namespace())?;
     let own: Vec<Listener> = all.into_iter().filter(|listener| listener.process.contains("handfast")).collect();
-    // Sockets of beacons are bound to the group or to an interface by some; that they are told apart by port is enough.
+    // Sockets of beacons have the port in common, and some are bound to the group or to one address of an interface.
     let narrow = own.iter().find(|listener| !listener.is_wildcard() && listener.port != PORT);
     ensure!(narrow.is_none(), "{} listens at {narrow:?} alone", device.host().name());
     Ok(own)

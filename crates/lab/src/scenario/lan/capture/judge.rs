@@ -25,58 +25,62 @@ const SHARED_RUN: usize = 8;
 /// Where a beacon may differ from window to window: everything but layout, address and ports.
 const FREE: [std::ops::Range<usize>; 2] = [8..40, 64..BEACON_LEN];
 
-/// UDP ports of what the lab's own VPN carries.
-const TUNNEL_PORT: u16 = 4789;
+/// Two sightings of one datagram are not further apart.
+const SAME: Duration = Duration::from_millis(50);
 
-pub(super) fn all(profile: Profile, parties: &[Party; 2], hidden: &Hidden, report: &mut Report) {
-    let name = profile.name();
-    for party in parties {
-        let packets = &party.captured.packets;
-        let seen = sent(packets);
-        let sweep = unicast(&seen);
-        let checked = ports_are_real(party, &seen);
-        let windows: BTreeSet<_> = seen.iter().filter_map(|s| Some(s.beacon.as_ref()?.nid)).collect();
-        report.row(vec![
-            name.to_owned(),
-            party.host.to_owned(),
-            packets.len().to_string(),
-            seen.len().to_string(),
-            sweep.len().to_string(),
-            fastest_second(&sweep).to_string(),
-            windows.len().to_string(),
-            checked.as_ref().map_or_else(|_| "-".to_owned(), |count| count.to_string()),
-        ]);
-        let mut check = |what: &str, result: Result<String>| {
-            let what = format!("{name}, {}: {what}", party.host);
-            match result {
-                Ok(seen) => report.check(&what, true, seen),
-                Err(error) => report.check(&what, false, format!("{error:#}")),
-            }
-        };
-        let lost = party.captured.lost;
-        check("the capture is complete", (lost == 0).then(|| "nothing lost".to_owned()).context("packets were lost"));
-        check(
-            "beacons are whole, from where they say, and name no address that means nothing",
-            beacons_are_sound(&seen),
-        );
-        check("their ports are those of the system", checked.map(|count| format!("{count} windows")));
-        check("two windows have nothing in common", windows_share_nothing(&seen));
-        check("beacons sent to one host stay in the own networks, at most 200/s", sweep_stays_home(party, &sweep));
-        check("nothing is sent off the link", nothing_leaves(profile, party));
-        check("no name, identity, word, key or lookup id", nothing_named(party, hidden));
-    }
-    for text in &hidden.texts {
-        let what = format!("{name}: QR texts name the system's port and addresses that mean something");
-        match qr_is_sound(text, &parties[0]) {
-            Ok(seen) => report.check(&what, true, seen),
-            Err(error) => report.check(&what, false, format!("{error:#}")),
-        }
-    }
+/// What was looked at in one capture, to be shown beside the verdict.
+struct Counts {
+    beacons: usize,
+    asked: usize,
+    fastest: usize,
+    windows: usize,
 }
 
-fn beacons_are_sound(seen: &[Sighting<'_>]) -> Result<String> {
+pub(super) fn all(profile: Profile, parties: &[Party; 2], hidden: &Hidden, report: &mut Report) {
+    let mut errors = Vec::new();
+    for party in parties {
+        let (counts, wrong) = one(profile, party, hidden);
+        errors.extend(wrong.iter().map(|error| format!("{}: {error}", party.host)));
+        let numbers = [party.captured.packets.len(), counts.beacons, counts.windows, counts.asked, counts.fastest];
+        let cells = numbers.map(|number| number.to_string());
+        let verdict = if wrong.is_empty() { "sound" } else { "not sound" };
+        let names = [profile.name().to_owned(), party.host.to_owned()];
+        report.row([&names[..], &cells, &[verdict.to_owned()]].concat());
+    }
+    let [initiator, _] = parties;
+    errors.extend(hidden.texts.iter().filter_map(|text| Some(format!("{:#}", qr_is_sound(text, initiator).err()?))));
+    let seen = if errors.is_empty() { format!("{} needles", hidden.count()) } else { errors.join("; ") };
+    report.check(&format!("{}: {WHAT}", profile.name()), errors.is_empty(), seen);
+}
+
+/// What is held against each profile.
+const WHAT: &str = "beacons are whole, from where they say, with real ports, and share nothing between windows; whoever is \
+    asked one by one is in an own network, at most 200 a second; nothing leaves the link; no name, identity, word, key or \
+    lookup id is seen; QR texts name real ports and addresses";
+
+fn one(profile: Profile, party: &Party, hidden: &Hidden) -> (Counts, Vec<String>) {
+    let packets = &party.captured.packets;
+    let seen = sent(packets);
+    let asked = asked_one_by_one(&seen, packets);
+    let windows: BTreeSet<_> = seen.iter().filter_map(|sighting| Some(sighting.beacon.as_ref()?.nid)).collect();
+    let fastest = fastest_second(&asked);
+    let results = [
+        (party.captured.lost == 0).then_some(()).context("the capture lost packets"),
+        beacons_are_sound(&seen),
+        ports_are_real(party, &seen),
+        windows_share_nothing(&seen),
+        sources_are_theirs(party, &seen),
+        asked_at_home(party, &asked),
+        nothing_leaves(profile, party),
+        nothing_named(party, hidden),
+    ];
+    let counts = Counts { beacons: seen.len(), asked: asked.len(), fastest, windows: windows.len() };
+    (counts, results.into_iter().filter_map(|result| Some(format!("{:#}", result.err()?))).collect())
+}
+
+fn beacons_are_sound(seen: &[Sighting<'_>]) -> Result<()> {
     ensure!(!seen.is_empty(), "no beacon was sent");
-    let mut nonces = BTreeSet::new();
+    let mut nonces: BTreeMap<_, &Sighting<'_>> = BTreeMap::new();
     for sighting in seen {
         let datagram = &sighting.datagram;
         let ends = datagram.ends;
@@ -84,7 +88,7 @@ fn beacons_are_sound(seen: &[Sighting<'_>]) -> Result<String> {
         ensure!(datagram.hop_limit == HOP_LIMIT, "hop limit {} to {}", datagram.hop_limit, ends.to);
         ensure!(ends.from.port() == PORT, "sent from port {}", ends.from.port());
         let Some(beacon) = &sighting.beacon else { bail!("no beacon, sent to {}", ends.to) };
-        ensure!(beacon.address == ends.from.ip(), "{} is sent from {}", beacon.address, ends.from);
+        ensure!(beacon.address == ends.from.ip(), "{} is sent from {} to {}", beacon.address, ends.from, ends.to);
         let class = classify(beacon.address);
         ensure!(!matches!(class, Class::Unusable | Class::Loopback), "it names {}", beacon.address);
         let ports = beacon.ports;
@@ -94,14 +98,17 @@ fn beacons_are_sound(seen: &[Sighting<'_>]) -> Result<String> {
             "confirmation at {} with a key or not",
             ports.confirm
         );
-        // One beacon is not sent twice: even to several destinations each is made anew.
-        ensure!(nonces.insert(beacon.nonce) || !sighting.is_announced(), "a nonce is used twice");
+        let first = nonces.entry(beacon.nonce).or_insert(sighting);
+        // A bridge and its port show one and the same datagram.
+        let is_same = first.datagram == *datagram && sighting.at.saturating_sub(first.at) < SAME;
+        // To every host of a sweep goes the same one.
+        ensure!(is_same || !(first.is_announced() || sighting.is_announced()), "a nonce is used twice");
     }
-    Ok(format!("{} beacons", seen.len()))
+    Ok(())
 }
 
-/// Compares the ports of each window with what the system said while it was open; gives how many windows that was.
-fn ports_are_real(party: &Party, seen: &[Sighting<'_>]) -> Result<usize> {
+/// Compares the ports of each window with what the system said while it was open.
+fn ports_are_real(party: &Party, seen: &[Sighting<'_>]) -> Result<()> {
     let mut spans: BTreeMap<_, (Duration, Duration, &Beacon)> = BTreeMap::new();
     for sighting in seen {
         let Some(beacon) = &sighting.beacon else { continue };
@@ -121,10 +128,10 @@ fn ports_are_real(party: &Party, seen: &[Sighting<'_>]) -> Result<usize> {
         }
     }
     ensure!(checked > 0, "no window was open when the system was asked");
-    Ok(checked)
+    Ok(())
 }
 
-fn windows_share_nothing(seen: &[Sighting<'_>]) -> Result<String> {
+fn windows_share_nothing(seen: &[Sighting<'_>]) -> Result<()> {
     let mut runs: BTreeMap<&[u8], _> = BTreeMap::new();
     let mut windows = BTreeSet::new();
     for sighting in seen {
@@ -139,51 +146,69 @@ fn windows_share_nothing(seen: &[Sighting<'_>]) -> Result<String> {
         }
     }
     ensure!(windows.len() > 1, "only {} windows were seen", windows.len());
-    Ok(format!("{} windows", windows.len()))
+    Ok(())
 }
 
-fn unicast<'a, 'b>(seen: &'b [Sighting<'a>]) -> Vec<&'b Sighting<'a>> {
-    seen.iter().filter(|sighting| !sighting.is_announced()).collect()
-}
+/// A host that was asked alone, and when first.
+type Asked = (IpAddr, Duration);
 
-fn fastest_second(sweep: &[&Sighting<'_>]) -> usize {
-    let mut most = 0;
-    for (first, sighting) in sweep.iter().enumerate() {
-        let end = sighting.at + Duration::from_secs(1);
-        most = most.max(sweep[first..].iter().take_while(|later| later.at < end).count());
+/// Hosts that got a beacon of their own, or were looked for to get one: where nobody has an address, the question for its
+/// hardware address is all that is seen.
+fn asked_one_by_one(seen: &[Sighting<'_>], packets: &[Packet]) -> Vec<Asked> {
+    let mut first: BTreeMap<IpAddr, Duration> = BTreeMap::new();
+    let beacons = seen.iter().filter(|s| !s.is_announced()).map(|s| (s.datagram.ends.to.ip(), s.at));
+    let questions = packets.iter().filter(|p| p.is_sent()).filter_map(|p| Some((p.arp_target()?.into(), p.at)));
+    for (ip, at) in beacons.chain(questions) {
+        let known = first.entry(ip).or_insert(at);
+        *known = at.min(*known);
     }
-    most
+    let mut asked: Vec<Asked> = first.into_iter().collect();
+    asked.sort_by_key(|(_, at)| *at);
+    asked
 }
 
-fn sweep_stays_home(party: &Party, sweep: &[&Sighting<'_>]) -> Result<String> {
-    for sighting in sweep {
+fn fastest_second(asked: &[Asked]) -> usize {
+    let within = |first: usize| {
+        let end = asked[first].1 + Duration::from_secs(1);
+        asked[first..].iter().take_while(|(_, at)| *at < end).count()
+    };
+    (0..asked.len()).map(within).max().unwrap_or(0)
+}
+
+fn sources_are_theirs(party: &Party, seen: &[Sighting<'_>]) -> Result<()> {
+    for sighting in seen {
         let ends = sighting.datagram.ends;
         let network = party.own.iter().find(|own| own.ip == ends.from.ip());
         let network = network.with_context(|| format!("{} is no address of {}", ends.from.ip(), party.host))?;
-        ensure!(network.contains(ends.to.ip()), "{} asks {}", ends.from.ip(), ends.to.ip());
+        let near = sighting.is_announced() || network.contains(ends.to.ip());
+        ensure!(near, "{} sends a beacon to {}", ends.from.ip(), ends.to.ip());
     }
-    let fastest = fastest_second(sweep);
-    ensure!(fastest <= SWEEP_PER_SECOND + DIRECT_PER_SECOND, "{fastest} in one second");
-    Ok(format!("{} datagrams, at most {fastest} in one second", sweep.len()))
+    Ok(())
+}
+
+fn asked_at_home(party: &Party, asked: &[Asked]) -> Result<()> {
+    for (ip, _) in asked {
+        ensure!(party.own.iter().any(|own| own.contains(*ip)), "{ip} is asked, which is in no own network");
+    }
+    let fastest = fastest_second(asked);
+    ensure!(fastest <= SWEEP_PER_SECOND + DIRECT_PER_SECOND, "{fastest} hosts are asked in one second");
+    Ok(())
 }
 
 /// No bootstrap node, no relay, no name server: without a QR text that names an address elsewhere, a device has no reason
 /// to speak to anybody beyond its networks.
-fn nothing_leaves(profile: Profile, party: &Party) -> Result<String> {
+fn nothing_leaves(profile: Profile, party: &Party) -> Result<()> {
     let forwards = profile == Profile::Hotspot && party.host == "alice";
-    let mut sent = 0;
     for packet in party.captured.packets.iter().filter(|packet| packet.is_sent()) {
         let Some(ends) = packet.ends() else { continue };
-        sent += 1;
         let to = ends.to.ip();
-        let is_near = party.own.iter().any(|own| own.contains(to) || own.ip == to);
-        let is_own = to.is_loopback() || party.own.iter().any(|own| own.ip == to);
-        let answers = party.hinted.contains(&to) || party.own.iter().any(|own| party.hinted.contains(&own.ip));
-        let is_led = profile == Profile::Routed && (answers || is_answer(packet, &party.captured.packets));
-        let fine = is_near || is_own || is_group(to) || is_led || forwards || ends.to.port() == TUNNEL_PORT;
-        ensure!(fine, "{} sent to {}", ends.from, ends.to);
+        let is_near = to.is_loopback() || is_group(to) || party.own.iter().any(|own| own.contains(to));
+        // A QR text leads wherever it says, and whoever was led to us is answered.
+        let is_led =
+            ends.to.port() != PORT && (party.hinted.contains(&to) || is_answer(packet, &party.captured.packets));
+        ensure!(is_near || is_led || forwards, "{} sent to {}", ends.from, ends.to);
     }
-    Ok(format!("{sent} packets"))
+    Ok(())
 }
 
 /// Does the packet go to somebody who has written first?
@@ -201,19 +226,17 @@ fn is_group(ip: IpAddr) -> bool {
     }
 }
 
-fn nothing_named(party: &Party, hidden: &Hidden) -> Result<String> {
-    let mut count = 0;
+fn nothing_named(party: &Party, hidden: &Hidden) -> Result<()> {
     for needles in &hidden.needles {
-        count += needles.len();
         let found = party.captured.search(needles);
         if let Some(first) = found.first() {
             bail!("{} findings, the first: {} in {}", found.len(), first.needle, first.place);
         }
     }
-    Ok(format!("none of {count} needles"))
+    Ok(())
 }
 
-fn qr_is_sound(text: &str, initiator: &Party) -> Result<String> {
+fn qr_is_sound(text: &str, initiator: &Party) -> Result<()> {
     let qr = QrText::parse(text).context("a QR text")?;
     ensure!(!qr.hints.is_empty() && qr.port != 0, "port {} and no address", qr.port);
     for hint in &qr.hints {
@@ -224,5 +247,5 @@ fn qr_is_sound(text: &str, initiator: &Party) -> Result<String> {
     }
     let is_open = initiator.samples.iter().any(|(_, open)| open.contains(&("tcp".to_owned(), qr.port)));
     ensure!(is_open, "nobody listens at port {}", qr.port);
-    Ok(format!("port {}, {} addresses", qr.port, qr.hints.len()))
+    Ok(())
 }

@@ -60,12 +60,18 @@ struct Hidden {
     texts: Vec<String>,
 }
 
+impl Hidden {
+    fn count(&self) -> usize {
+        self.needles.iter().map(Needles::len).sum()
+    }
+}
+
 /// Plays the same day on every profile of `only` (all if it names none): a search in vain, and two pairings of one device.
 ///
 /// # Errors
 /// When a lab cannot be made or a program does not start.
 pub fn run(options: &Options, only: &[String]) -> Result<Report> {
-    let columns = ["profile", "host", "packets", "beacons", "swept", "fastest 1 s", "windows", "ports checked"];
+    let columns = ["profile", "host", "packets", "beacons", "windows", "asked one by one", "most in 1 s", "verdict"];
     let mut report = Report::new("what leaves the devices on local networks", &columns);
     for profile in Profile::ALL {
         if only.is_empty() || only.iter().any(|name| name == profile.name()) {
