@@ -18,11 +18,13 @@ use crate::signals::{INTERRUPTED, Signals};
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
-/// What is being waited for when the two are connected.
-const PROVING: &str = "Connected; waiting for the other side ";
+/// What a joiner waits for when the two are connected.
+const PROVING: &str = "Connected; the person at the other device must allow this one ";
 
-/// What is being waited for after the question was answered here.
-const ANSWERED: &str = "Answered; waiting for the other side ";
+/// What is being waited for after the question was answered here: the code's side is asked first.
+const ALLOWED: &str = "Answered; now the person at the other device is asked ";
+/// See [`ALLOWED`].
+const AGREED: &str = "Answered; waiting for the other device to store the pairing ";
 
 /// A session that has just been opened.
 pub(crate) struct Opened {
@@ -139,6 +141,9 @@ impl Follower<'_> {
             return None;
         }
         let mut event = event;
+        if let EventKind::PairingFailed { hint, .. } | EventKind::TroubleNoticed { hint, .. } = &mut event.kind {
+            *hint = self.context.instance.in_commands(hint);
+        }
         if let EventKind::CodeCreated { words, qr, .. } = &mut event.kind
             && let Some(code) = self.opened.code.take()
         {
@@ -188,11 +193,13 @@ impl Follower<'_> {
         {
             self.waiting = Some(PROVING);
         }
-        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind
-            && !self.opened.yes
-        {
+        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind {
             let asker = Asker { device, path, known: *known, warning: warning.as_deref() };
-            self.question(Asking::Approval, &asker.description(), &asker.question());
+            if !self.opened.yes {
+                self.question(Asking::Approval, &asker.description(), &asker.question());
+            } else if !self.context.out.is_json() {
+                self.talk.say(&asker.accepted());
+            }
         }
         // Consent given in advance does not answer this one.
         if let EventKind::ComparisonNeeded { comparison, .. } = &event.kind {
@@ -208,8 +215,6 @@ impl Follower<'_> {
 
     fn question(&mut self, asking: Asking, description: &str, question: &str) {
         if self.context.out.is_json() || !self.context.term.can_ask() {
-            let name = &self.context.instance.name;
-            let instance = if name.is_default() { String::new() } else { format!("--instance {} ", name.as_str()) };
             let session = &self.opened.session;
             if !self.context.out.is_json() {
                 self.talk.say(description);
@@ -220,14 +225,13 @@ impl Follower<'_> {
                     (format!("accept --emoji-match {session}"), format!("accept --emoji-differ {session}"))
                 }
             };
-            self.talk.say(&format!(
-                "{question} Answer with `handfast {instance}pair {yes}` or `handfast {instance}pair {no}`."
-            ));
+            let how = format!("Answer with `handfast pair {yes}` or `handfast pair {no}`.");
+            self.talk.say(&format!("{question} {}", self.context.instance.in_commands(&how)));
             return;
         }
         self.talk.say(description);
         self.answers.get_or_insert_with(Answers::start).ask();
-        self.talk.below(&format!("{question} [y/N] "));
+        self.talk.ask(question, "[y/N]");
         self.asking = Some(asking);
     }
 
@@ -244,7 +248,7 @@ impl Follower<'_> {
 
     async fn answer(&mut self, asking: Asking, yes: bool) {
         self.asking = None;
-        self.waiting = Some(ANSWERED);
+        self.waiting = Some(if self.opened.deadline.is_some() { ALLOWED } else { AGREED });
         self.talk.entered();
         let session = Some(self.opened.session.clone());
         let answered = match asking {

@@ -68,6 +68,9 @@ pub const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 pub const REPUBLISH: Duration = Duration::from_secs(120);
 /// Longest wait before publishing is tried again after no node stored the record.
 pub const PUBLISH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// After how long it is said that no node has taken a new code's record yet. A device that has just been started needs some
+/// round trips to connect to one.
+pub const NO_NODE_YET: Duration = Duration::from_secs(2);
 /// The second tombstone follows the first after this long.
 pub const TOMBSTONE_REPEAT: Duration = Duration::from_secs(30);
 

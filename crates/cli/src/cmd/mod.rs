@@ -73,6 +73,8 @@ pub(crate) fn run(arguments: Arguments) -> u8 {
     }
     let is_pairing = is_pairing(&cli.command);
     let code = dispatch(&context, cli.command, arguments.code).unwrap_or_else(|error| {
+        let hint = context.instance.in_commands(&error.hint);
+        let error = error.with_hint(hint);
         if is_pairing && context.out.is_json() {
             // There was no session, and yet the pairing has failed.
             context.out.json_line(&session::failure(None, &error, 0));

@@ -42,14 +42,13 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct Client {
     socket: PathBuf,
     instance: String,
-    is_default: bool,
 }
 
 impl Client {
     /// For the device of `instance`, running or not.
     pub(crate) fn of(instance: &Instance) -> Client {
         let name = &instance.name;
-        Client { socket: instance.socket(), instance: name.as_str().to_owned(), is_default: name.is_default() }
+        Client { socket: instance.socket(), instance: name.as_str().to_owned() }
     }
 
     /// How the device is.
@@ -217,12 +216,7 @@ impl Client {
 
     fn not_running(&self) -> Error {
         let name = &self.instance;
-        let error = Error::because(Cause::NotRunning, format!("the instance \"{name}\" is not running"));
-        if self.is_default {
-            error
-        } else {
-            error.with_hint(format!("start it with `handfast --instance {name} start`"))
-        }
+        Error::because(Cause::NotRunning, format!("the instance \"{name}\" is not running"))
     }
 
     fn lost(&self) -> Error {

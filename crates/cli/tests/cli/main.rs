@@ -7,6 +7,7 @@ mod daemon;
 mod demo;
 mod exits;
 mod help;
+mod hints;
 mod pairing;
 mod qr;
 mod serve;

@@ -71,6 +71,9 @@ impl Initiator {
     /// A new code, open for `ttl`.
     pub(super) fn new(id: SessionId, keys: CodeKeys, options: Options, ttl: Duration, cx: &mut Context<'_>) -> Self {
         let ends = cx.now.time + ttl;
+        if !cx.config.dht && cx.config.alone == Cause::NoBootstrap {
+            cx.event(Event::TroubleNoticed { session: id.clone(), cause: Cause::NoBootstrap });
+        }
         Initiator {
             id,
             keys,
@@ -266,6 +269,9 @@ impl Initiator {
         if matches!(self.phase, Phase::Open) {
             self.reverse.run(cx);
         }
+        if self.advertiser.is_unheard(now) {
+            cx.event(Event::TroubleNoticed { session: self.id.clone(), cause: Cause::NoBootstrap });
+        }
         if now >= self.ends && matches!(self.phase, Phase::Open) {
             self.end(Outcome::Failed(Cause::CodeExpired), cx);
         }
@@ -283,7 +289,7 @@ impl Initiator {
                 at = earlier(at, Some(over.since + limits::KEEP_ENDED));
             }
         }
-        earlier(at, self.advertiser.next())
+        earlier(at, self.advertiser.deadline())
     }
 
     // What follows changes phases; everything above only routes.
