@@ -10,6 +10,7 @@ use super::Case;
 use super::forge::{CODE, FROM_JOINER, NEARBY, Told, beacon};
 use super::stage::{ANSWER, Shown, Stage};
 use super::tls::{Server, Visit};
+use crate::capture::Captured;
 use crate::scenario::attack::forge::CodeSecrets;
 
 /// Nobody's neighbour.
@@ -56,7 +57,7 @@ fn answered(stage: &Stage, _: &Options) -> Result<String> {
 
 /// Bytes of UDP that mallory sent to alice or to the group, and that alice sent to mallory alone, by which beacons are
 /// meant: what is dialled afterwards has a budget of its own.
-fn udp_bytes(stage: &Stage, captured: &crate::capture::Captured) -> (usize, usize) {
+fn udp_bytes(stage: &Stage, captured: &Captured) -> (usize, usize) {
     let (mut came, mut went) = (0, 0);
     for packet in &captured.packets {
         let Some(datagram) = packet.datagram().filter(|datagram| datagram.ends.to.port() == PORT) else { continue };

@@ -1,9 +1,11 @@
 //! Attacks 25 to 29: the confirmation service dials nobody but the asker, and says nothing to whoever has no code.
 
+use std::io::{ErrorKind, Read as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use handfast_proto::wire::beacon::HOP_LIMIT;
 use serde_json::Value;
 
 use super::super::super::Options;
@@ -11,8 +13,9 @@ use super::Case;
 use super::forge::{Answer, CALL_LEN, CODE, Call, FROM_JOINER, NOT_MINE, OK, PING, SELF_CHECK, Told, beacon, plain};
 use super::stage::{ANSWER, Shown, Stage};
 use super::tls::{Server, Visit};
+use crate::capture::Captured;
+use crate::pcap::Packet;
 use crate::scenario::attack::forge::{CodeSecrets, random};
-use handfast_proto::wire::beacon::HOP_LIMIT;
 
 /// Where nobody must be made to look: the metadata of a cloud, the machine itself, the internet, a neighbour, nothing.
 const ELSEWHERE: [IpAddr; 5] = [
@@ -25,6 +28,12 @@ const ELSEWHERE: [IpAddr; 5] = [
 
 /// Connections of one caller at the same time (protocol, section 6.4).
 const PER_SOURCE: usize = 2;
+
+/// Connections that are opened.
+const SILENT: usize = 20;
+
+/// By then those that are too many are closed.
+const REFUSED_BY: Duration = Duration::from_millis(700);
 
 /// A connection that says nothing is closed by then: two seconds to a whole C1, and a moment.
 const SILENCE_MAX: Duration = Duration::from_secs(4);
@@ -64,10 +73,19 @@ impl Stage {
         Ok(list.iter().map(|entry| (text(entry, "address"), text(entry, "evidence"))).collect())
     }
 
+    /// Nobody was called. That a caller's hardware address is asked for is no call: without it there is no answer.
+    fn nobody_is_called(&self, captured: &Captured) -> Result<()> {
+        self.nobody_else(captured)?;
+        let called = captured.packets.iter().filter(|packet| packet.is_sent() && packet.is_tcp_start());
+        let called = called.filter_map(Packet::ends).find(|ends| ends.to.ip() != self.victim);
+        ensure!(called.is_none(), "alice called {called:?}");
+        Ok(())
+    }
+
     /// Nobody but mallory was turned to.
-    fn nobody_else(&self, captured: &crate::capture::Captured) -> Result<()> {
+    fn nobody_else(&self, captured: &Captured) -> Result<()> {
         let mut moved = self.turned_to(captured);
-        moved.remove(&self.mallory.ip);
+        moved.retain(|ip| !self.mallory.has(*ip));
         ensure!(moved.is_empty(), "alice turned to {moved:?}");
         Ok(())
     }
@@ -121,8 +139,7 @@ fn elsewhere(stage: &Stage, _: &Options) -> Result<String> {
         }
         Ok(())
     })?;
-    let moved = stage.turned_to(&captured);
-    ensure!(moved.is_empty(), "alice turned to {moved:?}");
+    stage.nobody_is_called(&captured)?;
     Ok(format!("status 1 to {asked} calls, nobody was turned to"))
 }
 
@@ -138,7 +155,7 @@ fn low_port(stage: &Stage, _: &Options) -> Result<String> {
     })?;
     ensure!(listener.accept().is_err(), "alice called port 22");
     let reached = captured.packets.iter().filter(|packet| packet.is_sent() && packet.is_tcp_start());
-    let low = reached.filter_map(crate::pcap::Packet::ends).find(|ends| ends.to.port() < 1024);
+    let low = reached.filter_map(Packet::ends).find(|ends| ends.to.port() < 1024);
     ensure!(low.is_none(), "alice called {low:?}");
     Ok("not dialled".to_owned())
 }
@@ -181,8 +198,7 @@ fn strangers(stage: &Stage, _: &Options) -> Result<String> {
         }
         Ok(())
     })?;
-    let moved = stage.turned_to(&captured);
-    ensure!(moved.is_empty(), "alice turned to {moved:?}");
+    stage.nobody_is_called(&captured)?;
     // With the code, and for a window that is not there.
     let call = Call { to: random()?, ..stage.ping(&shown)? };
     let bytes = stage.call(&shown)?.say(&call.bytes(Some(&shown.secrets.confirm))?)?;
@@ -210,23 +226,26 @@ fn silent(stage: &Stage, _: &Options) -> Result<String> {
     let to = SocketAddr::new(stage.victim, shown.beacon.ports.confirm);
     let start = Instant::now();
     let mut open = Vec::new();
-    for _ in 0..20 {
-        open.push(plain(stage.mallory.host.namespace(), to)?);
+    for _ in 0..SILENT {
+        open.push(plain(stage.mallory.host.namespace(), stage.mallory.ip, to)?);
     }
-    let mut closed_at_once = 0;
+    std::thread::sleep(REFUSED_BY.saturating_sub(start.elapsed()));
+    let mut held = 0;
+    for stream in &open {
+        stream.set_nonblocking(true)?;
+        held += usize::from(stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock));
+        stream.set_nonblocking(false)?;
+    }
+    ensure!((1..=PER_SOURCE).contains(&held), "{held} silent connections of one host are held");
     for stream in &mut open {
-        let mut byte = [0];
-        let ended = matches!(std::io::Read::read(stream, &mut byte), Ok(0) | Err(_));
-        ensure!(ended, "somebody who said nothing was answered");
-        closed_at_once += usize::from(start.elapsed() < Duration::from_secs(1));
+        let answer = stream.read(&mut [0]);
+        ensure!(matches!(answer, Ok(0) | Err(_)), "somebody who said nothing was answered");
     }
     let all = start.elapsed();
     ensure!(all < SILENCE_MAX, "silent connections stay open for {all:?}");
-    // Those of the first two hide the others' end: they are read in the order of their start.
-    let held = open.len() - closed_at_once;
     let took = stage.still_pairs(shown)?;
     Ok(format!(
-        "{held} of 20 held, of which {PER_SOURCE} may be; all closed after {} ms; then paired in {} ms",
+        "{held} of {SILENT} held, all closed after {} ms; then paired in {} ms",
         all.as_millis(),
         took.as_millis()
     ))

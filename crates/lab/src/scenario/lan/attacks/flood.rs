@@ -15,6 +15,7 @@ use super::forge::{CODE, FROM_JOINER, Told, beacon};
 use super::stage::Stage;
 use crate::capture::Captured;
 use crate::device::{COMMAND_LIMIT, Device};
+use crate::lan::observe::addresses;
 use crate::procfs::Sample;
 
 /// Different senders.
@@ -82,44 +83,50 @@ fn flood(
 ) -> Result<Flooded> {
     let pid = device.daemon()?.pid();
     let before = Sample::of(pid)?;
-    let is_over = AtomicBool::new(false);
-    let (mut sent, mut most) = (0_u32, before.resident_kib);
     let start = Instant::now();
-    let (memory, done) = std::thread::scope(|scope| {
-        let watcher = scope.spawn(|| -> Result<u64> {
-            let mut most = 0;
-            while !is_over.load(Ordering::Relaxed) {
-                most = most.max(Sample::of(pid)?.resident_kib);
-                std::thread::sleep(SAMPLE_EVERY);
-            }
-            Ok(most)
-        });
-        let mut next = frames.iter().cycle();
-        let flooder = scope.spawn(|| {
-            let pause = Duration::from_secs(1) * PORTION / PER_SECOND;
-            for portion in 1..=u32::try_from(FLOOD.as_millis() / pause.as_millis()).unwrap_or(u32::MAX) {
-                sent += (0..PORTION)
-                    .filter_map(|_| next.next())
-                    .map(|frame| u32::from(stage.mallory.inject(frame)))
-                    .sum::<u32>();
-                // One that is late catches up, as far as it can.
-                std::thread::sleep((start + pause * portion).saturating_duration_since(Instant::now()));
-            }
-            start.elapsed()
-        });
+    let is_over = AtomicBool::new(false);
+    let (most, sent, done) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| most_memory(pid, &is_over));
+        let flooder = scope.spawn(|| pour(stage, frames));
         let done = meanwhile();
-        let took = flooder.join();
+        let sent = flooder.join();
         is_over.store(true, Ordering::Relaxed);
-        (watcher.join(), done.map(|()| took))
+        (watcher.join(), sent, done)
     });
-    let (Ok(memory), Ok(took)) = (memory, done?) else { anyhow::bail!("a thread of the flood panicked") };
-    most = most.max(memory?);
-    let after = Sample::of(pid)?;
+    let (Ok(most), Ok((sent, took))) = (most, sent) else { anyhow::bail!("a thread of the flood panicked") };
+    done?;
     let per_second = f64::from(sent) / took.as_secs_f64();
     ensure!(per_second >= PER_SECOND_MIN, "only {per_second:.0} beacons a second were sent");
-    let growth_kib = most.saturating_sub(before.resident_kib);
+    let growth_kib = most?.saturating_sub(before.resident_kib);
     ensure!(growth_kib <= GROWTH_MAX_KIB, "memory grew by {growth_kib} KiB");
-    Ok(Flooded { per_second, growth_kib, cpu: before.cpu_share_until(&after, start.elapsed()) })
+    let cpu = before.cpu_share_until(&Sample::of(pid)?, start.elapsed());
+    Ok(Flooded { per_second, growth_kib, cpu })
+}
+
+/// The most memory a process has, until it is over.
+fn most_memory(pid: u32, is_over: &AtomicBool) -> Result<u64> {
+    let mut most = 0;
+    while !is_over.load(Ordering::Relaxed) {
+        most = most.max(Sample::of(pid)?.resident_kib);
+        std::thread::sleep(SAMPLE_EVERY);
+    }
+    Ok(most)
+}
+
+/// Sends the frames over and over; gives how many were sent, and in what time.
+fn pour(stage: &Stage, frames: &[Vec<u8>]) -> (u32, Duration) {
+    let pause = Duration::from_secs(1) * PORTION / PER_SECOND;
+    let start = Instant::now();
+    let (mut next, mut sent, mut due) = (frames.iter().cycle(), 0, start);
+    while start.elapsed() < FLOOD {
+        for frame in next.by_ref().take(PORTION as usize) {
+            sent += u32::from(stage.mallory.inject(frame));
+        }
+        // Whoever is late catches up, as far as it can.
+        due += pause;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    (sent, start.elapsed())
 }
 
 fn without_code(stage: &Stage, _: &Options) -> Result<String> {
@@ -134,7 +141,7 @@ fn without_code(stage: &Stage, _: &Options) -> Result<String> {
     })?;
     let captured = capture.stop()?;
     let mut moved = stage.turned_to(&captured);
-    let bob: Vec<IpAddr> = crate::lan::observe::addresses(stage.bob.host().namespace())?.iter().map(|a| a.ip).collect();
+    let bob: Vec<IpAddr> = addresses(stage.bob.host().namespace())?.iter().map(|a| a.ip).collect();
     moved.retain(|ip| !bob.contains(ip));
     ensure!(moved.is_empty(), "alice turned to {} others, such as {:?}", moved.len(), moved.first());
     Ok(format!("{flooded}; paired in {} ms meanwhile; no other host was turned to", paired.as_millis()))

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustls::{ClientConnection, StreamOwned};
 
 use super::tls;
@@ -115,9 +116,9 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    /// Connects, and believes whatever certificate is shown.
-    pub(super) fn connect(from: &Namespace, to: SocketAddr) -> Result<Self> {
-        let stream = plain(from, to)?;
+    /// Connects from one of the host's addresses, and believes whatever certificate is shown.
+    pub(super) fn connect(host: &Namespace, from: IpAddr, to: SocketAddr) -> Result<Self> {
+        let stream = plain(host, from, to)?;
         Ok(Self { stream: StreamOwned::new(tls::client(to.ip())?, stream) })
     }
 
@@ -140,10 +141,16 @@ impl Caller {
     }
 }
 
-/// A TCP connection without a word of TLS.
-pub(super) fn plain(from: &Namespace, to: SocketAddr) -> Result<TcpStream> {
-    let stream = from.enter(|| TcpStream::connect_timeout(&to, CALL_LIMIT))?;
-    let stream = stream.with_context(|| format!("connecting to {to}"))?;
+/// A TCP connection from one of the host's addresses, without a word of TLS.
+pub(super) fn plain(host: &Namespace, from: IpAddr, to: SocketAddr) -> Result<TcpStream> {
+    let family = if from.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let connect = || -> rustix::io::Result<TcpStream> {
+        let fd = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&fd, &SocketAddr::new(from, 0))?;
+        rustix::net::connect(&fd, &to)?;
+        Ok(fd.into())
+    };
+    let stream = host.enter(connect)?.with_context(|| format!("connecting from {from} to {to}"))?;
     stream.set_read_timeout(Some(CALL_LIMIT))?;
     stream.set_write_timeout(Some(CALL_LIMIT))?;
     Ok(stream)

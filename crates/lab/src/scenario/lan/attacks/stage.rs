@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -27,6 +28,9 @@ pub(super) const ANSWER: Duration = Duration::from_secs(5);
 /// How long the first beacons of a window may take.
 const FIRST_BEACONS: Duration = Duration::from_millis(700);
 
+/// Host numbers of mallory's further addresses.
+const MORE_ADDRESSES: std::ops::Range<u8> = 70..95;
+
 /// The groups that beacons are sent to.
 const GROUP4: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 254));
 const GROUP6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0, 0x4846));
@@ -48,6 +52,9 @@ pub(super) struct Stage {
 pub(super) struct Mallory {
     pub(super) host: Host,
     pub(super) ip: IpAddr,
+    /// More addresses of hers, for calls: one source is let in twice, and then once in five seconds.
+    more: Vec<IpAddr>,
+    used: AtomicUsize,
     mac: Mac,
     victim_mac: Mac,
     injector: Injector,
@@ -69,8 +76,14 @@ impl Stage {
             let own: Vec<OwnAddress> = observe::addresses(host.namespace())?;
             parse_mac(&own.iter().find(|own| own.interface == "eth0").context("a card")?.mac)
         };
+        let more = MORE_ADDRESSES.map(|number| format!("192.168.77.{number}"));
+        for address in more.clone() {
+            host.namespace().ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
+        }
         let mallory = Mallory {
             ip: lab.address("mallory")?,
+            more: more.map(|address| Ok(address.parse()?)).collect::<Result<_>>()?,
+            used: AtomicUsize::new(0),
             mac: mac_of(&host)?,
             victim_mac: mac_of(&lab.host("alice")?)?,
             injector: Injector::open(host.namespace(), "eth0")?,
@@ -92,10 +105,11 @@ impl Stage {
 
     /// Neither victim holds anybody but the other.
     pub(super) fn check_stores(&mut self) -> Result<()> {
-        for (device, other) in [(&mut self.alice, &mut self.bob), (&mut self.bob, &mut self.alice)] {
-            if !device.is_running() || !other.is_running() {
-                continue;
-            }
+        if !self.alice.is_running() || !self.bob.is_running() {
+            // Whoever was killed as part of an attack was looked at there.
+            return Ok(());
+        }
+        for (device, other) in [(&self.alice, &self.bob), (&self.bob, &self.alice)] {
             let honest = other.status()?.id;
             let strangers: Vec<_> = device.devices()?.into_iter().filter(|listed| listed.id != honest).collect();
             ensure!(strangers.is_empty(), "{} holds {strangers:?}", device.host().name());
@@ -142,9 +156,10 @@ impl Stage {
         Ok(start.elapsed())
     }
 
-    /// A connection to alice's confirmation listener.
+    /// A connection to alice's confirmation listener, from an address that has not called for a while.
     pub(super) fn call(&self, shown: &Shown) -> Result<Caller> {
-        Caller::connect(self.mallory.host.namespace(), SocketAddr::new(self.victim, shown.beacon.ports.confirm))
+        let to = SocketAddr::new(self.victim, shown.beacon.ports.confirm);
+        Caller::connect(self.mallory.host.namespace(), self.mallory.next_address(), to)
     }
 
     /// What mallory says of herself in a beacon or a call: the truth, with the ports given.
@@ -154,6 +169,16 @@ impl Stage {
 }
 
 impl Mallory {
+    /// Is it one of her addresses?
+    pub(super) fn has(&self, ip: IpAddr) -> bool {
+        self.ip == ip || self.more.contains(&ip)
+    }
+
+    fn next_address(&self) -> IpAddr {
+        let used = self.used.fetch_add(1, Ordering::Relaxed);
+        self.more.get(used % self.more.len().max(1)).copied().unwrap_or(self.ip)
+    }
+
     /// A frame of a datagram to the port of beacons: to alice alone, or to the group.
     pub(super) fn frame(&self, from: IpAddr, to: Option<IpAddr>, hop_limit: u8, payload: &[u8]) -> Result<Vec<u8>> {
         let group = if from.is_ipv4() { GROUP4 } else { GROUP6 };

@@ -15,7 +15,8 @@ use crate::scenario::pairing::{Ending, join};
 /// How long the joiner may take to notice.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-pub(super) const CASES: &[Case] = &[("6.", "another device has taken over the port that a QR text names", port_taken)];
+pub(super) const CASES: &[Case] =
+    &[("11, 30", "another device has taken over the port that a QR text names", port_taken)];
 
 /// Alice ends without a farewell, and another device of her host takes her ports.
 fn take_over(stage: &Stage) -> Result<(String, Device)> {
