@@ -56,10 +56,7 @@ impl PictureFile {
             Some(_) if !self.is_in_place() => return Err(exists(&self.path)),
             Some(_) => temporary.persist(&self.path),
         };
-        self.written = Some(put.map_err(|error| match error.error.kind() {
-            io::ErrorKind::AlreadyExists => exists(&self.path),
-            _ => failed(&error.error),
-        })?);
+        self.written = Some(put.map_err(|error| failed(&error.error))?);
         Ok(())
     }
 
@@ -115,12 +112,15 @@ fn exists(path: &Path) -> Error {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    let is = |kinds: &[io::ErrorKind]| kinds.contains(&error.kind());
+    if is(&[io::ErrorKind::AlreadyExists]) {
+        return exists(path);
+    }
     let text = format!("the picture {} cannot be written: {error}", path.display());
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            Error::because(Cause::Usage, text).with_hint("name a file in a folder that exists")
-        }
-        _ => Error::because(Cause::Storage, text).with_hint("name a file in a folder of yours with free space"),
+    if is(&[io::ErrorKind::NotFound, io::ErrorKind::NotADirectory]) {
+        Error::because(Cause::Usage, text).with_hint("name a file in a folder that exists")
+    } else {
+        Error::because(Cause::Storage, text).with_hint("name a file in a folder of yours with free space")
     }
 }
 

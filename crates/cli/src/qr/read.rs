@@ -53,18 +53,23 @@ pub(crate) fn code_in(path: &Path) -> Result<Zeroizing<String>, Error> {
     if bytes.len() as u64 > FILE_MAX {
         return Err(refuse(&format!("the file has more than {} MiB", FILE_MAX / 1024 / 1024)));
     }
-    // On a thread of its own, which ends with the process: its time is bounded, whatever the picture is.
+    within(SEARCH_MAX, bytes).map_err(|what| refuse(&what))
+}
+
+/// The one code in the bytes of a file, or what is said instead. The search is on a thread of its own, which ends with
+/// the process: its time is bounded, whatever the picture is.
+pub(super) fn within(limit: Duration, bytes: Zeroizing<Vec<u8>>) -> Result<Zeroizing<String>, String> {
     let (send, found) = sync_channel(1);
     std::thread::spawn(move || {
-        let found = pixels::decode(&bytes).map_err(|error| describe(&error));
+        let picture = pixels::decode(&bytes).map_err(|error| describe(&error));
         drop(bytes);
         // Nobody waits any more when the time is over.
-        let _ = send.send(found.and_then(|picture| search(&picture).map_err(|found| found.to_string())));
+        let _ = send.send(picture.and_then(|picture| search(&picture).map_err(|found| found.to_string())));
     });
-    match found.recv_timeout(SEARCH_MAX) {
-        Ok(found) => found.map_err(|what| refuse(&what)),
-        Err(RecvTimeoutError::Timeout) => Err(refuse("nothing was found in time: cut out the QR")),
-        Err(RecvTimeoutError::Disconnected) => Err(refuse("this picture cannot be read")),
+    match found.recv_timeout(limit) {
+        Ok(found) => found,
+        Err(RecvTimeoutError::Timeout) => Err("nothing was found in time: cut out the QR".to_owned()),
+        Err(RecvTimeoutError::Disconnected) => Err("this picture cannot be read".to_owned()),
     }
 }
 

@@ -6,6 +6,7 @@ mod terminal;
 mod zbar;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use data_encoding::BASE32_NOPAD;
 use qrcode::EcLevel;
@@ -14,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use self::terminal::{THEMES, Terminal};
 use super::image::{self, Format};
 use super::pixels::{self, Grey, PixelError};
-use super::read::{Found, search};
+use super::read::{Found, search, within};
 use super::{QUIET, Symbol};
 use crate::render::code::{Look, screen};
 
@@ -270,6 +271,21 @@ fn a_picture_that_claims_to_be_huge_is_refused_before_memory_is_taken_for_it() {
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).expect("a frame header");
     jpeg[frame + 5..frame + 9].fill(0xff);
     assert_eq!(pixels::decode(&jpeg).err(), Some(PixelError::Size(65_535, 65_535)));
+}
+
+#[test]
+fn the_search_ends_when_its_time_is_over() {
+    let code = || png(&codes()[0]).into();
+    assert!(within(Duration::from_secs(60), code()).is_ok());
+    // It takes seconds to see that there is nothing on it.
+    let mut page = Vec::new();
+    let mut encoder = png::Encoder::new(&mut page, 3000, 3000);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    let written = encoder.write_header().and_then(|mut writer| writer.write_image_data(&[0xff; 375 * 3000]));
+    written.expect("a picture");
+    let said = within(Duration::ZERO, page.into()).err();
+    assert!(said.is_some_and(|said| said.contains("in time")));
 }
 
 #[test]
