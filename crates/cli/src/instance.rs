@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_device_is_called_as_the_host_and_the_instance() {
-        let of = |text: &str| Instance { name: name(text), home: PathBuf::from("/h") }.device_name();
+        let of = |text: &str| Instance { name: name(text), home: PathBuf::from("/h"), home_given: false }.device_name();
         let host = of("default");
         assert_eq!(of(&"x".repeat(40)), host);
         if host.len() < 20 {
