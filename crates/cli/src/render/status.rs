@@ -183,6 +183,8 @@ kitchen, instance \"alice\": running
   DHT          connected to 3 nodes
   NAT          mapping unknown, filtering unknown, hairpin unknown
   paired       1 device
+  by outbound  no default route
+  trouble      eth9: no
   listens on   /ip4/10.0.0.2/tcp/4001
 
 ADDRESS                 SCOPE  SOURCE    EVIDENCE
