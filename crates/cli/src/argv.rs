@@ -11,7 +11,7 @@ use zeroize::{Zeroize as _, Zeroizing};
 pub(crate) const MASK: &str = "***";
 
 /// Options that are followed by a value of their own: it is no part of a code.
-const VALUE_OPTIONS: [&str; 4] = ["--instance", "--home", "--listen", "--bootstrap"];
+const VALUE_OPTIONS: [&str; 5] = ["--instance", "--home", "--listen", "--bootstrap", "--qr-image"];
 
 /// A text shorter than this is no code, not even of four-letter words: it is not looked at any closer.
 const SHORTEST_CODE: usize = 12 * 3 + 11;
@@ -132,6 +132,7 @@ mod tests {
         );
         assert_eq!(parts(&["pair", "join", "--", "legal", "winner"]), [4, 5]);
         assert_eq!(parts(&["pair", "join", "-"]), [0; 0]);
+        assert_eq!(parts(&["pair", "join", "--qr-image", "photo of the other screen.jpg"]), [0; 0]);
         assert_eq!(parts(&["pair", "reject", "legal"]), [0; 0]);
         assert_eq!(parts(&["pair", "join", "--instance=bob", "susage"]), [4]);
     }

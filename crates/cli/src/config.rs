@@ -36,17 +36,46 @@ struct Config {
 pub(crate) fn builder(instance: &Instance, name: Option<String>, args: &NetworkArgs) -> Result<Builder, Error> {
     let path = instance.config();
     let config = read(&path)?;
-    let listen: Vec<Address> = parse_all(&path, "listen", &config.listen)?;
-    let bootstrap: Vec<Bootstrap> = parse_all(&path, "bootstrap", &config.bootstrap)?;
-    let network = Network {
+    let network = network(&path, &config, args)?;
+    let name = name.or(config.name).unwrap_or_else(|| instance.device_name());
+    Ok(Builder::new(instance.dir()).instance(instance.name.as_str()).name(&name).network(network))
+}
+
+/// Which nodes of the DHT a device is to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Nodes {
+    /// None, and that is what the user wants.
+    Unwanted,
+    /// None is named.
+    Missing,
+    /// Some are named.
+    Named,
+}
+
+/// Which nodes a device is to use that is started with `args`.
+///
+/// # Errors
+/// As [`builder`].
+pub(crate) fn nodes(instance: &Instance, args: &NetworkArgs) -> Result<Nodes, Error> {
+    let path = instance.config();
+    let network = network(&path, &read(&path)?, args)?;
+    Ok(match network {
+        Network { no_dht: true, .. } => Nodes::Unwanted,
+        Network { bootstrap, .. } if bootstrap.is_empty() => Nodes::Missing,
+        Network { .. } => Nodes::Named,
+    })
+}
+
+fn network(path: &Path, config: &Config, args: &NetworkArgs) -> Result<Network, Error> {
+    let listen: Vec<Address> = parse_all(path, "listen", &config.listen)?;
+    let bootstrap: Vec<Bootstrap> = parse_all(path, "bootstrap", &config.bootstrap)?;
+    Ok(Network {
         listen: if args.listen.is_empty() { listen } else { args.listen.clone() },
         bootstrap: if args.bootstrap.is_empty() { bootstrap } else { args.bootstrap.clone() },
         no_lan: args.no_lan || config.no_lan,
         // Nodes of the DHT may be anywhere, so a device that stays in its network asks none.
         no_dht: args.no_dht || args.offline || config.no_dht || config.offline,
-    };
-    let name = name.or(config.name).unwrap_or_else(|| instance.device_name());
-    Ok(Builder::new(instance.dir()).instance(instance.name.as_str()).name(&name).network(network))
+    })
 }
 
 fn read(path: &Path) -> Result<Config, Error> {

@@ -59,6 +59,8 @@ pub(crate) struct Instance {
     pub(crate) name: InstanceName,
     /// The folder of all instances, absolute.
     pub(crate) home: PathBuf,
+    /// Whether the command named that folder.
+    home_given: bool,
 }
 
 impl Instance {
@@ -67,6 +69,7 @@ impl Instance {
     /// # Errors
     /// `usage` if there is no home, or its path is too long for a socket.
     pub(crate) fn new(name: InstanceName, home: Option<PathBuf>) -> Result<Instance, Error> {
+        let home_given = home.is_some();
         let home = match home.or_else(default_home) {
             Some(home) => std::path::absolute(home).map_err(|e| Error::because(Cause::Usage, e))?,
             None => {
@@ -74,7 +77,7 @@ impl Instance {
                     .with_hint("name one with --home, or set HANDFAST_HOME or HOME"));
             }
         };
-        let instance = Instance { name, home };
+        let instance = Instance { name, home, home_given };
         let length = instance.socket().as_os_str().len();
         if length > SOCKET_PATH_MAX {
             let text = format!(
@@ -84,6 +87,19 @@ impl Instance {
             return Err(Error::because(Cause::Usage, text).with_hint("use a shorter --home or --instance"));
         }
         Ok(instance)
+    }
+
+    /// A text for people in which every command for this machine names this instance as the running one did.
+    pub(crate) fn in_commands(&self, text: &str) -> String {
+        let mut program = "`handfast ".to_owned();
+        if self.home_given {
+            program.push_str(&format!("--home {} ", quoted(&self.home.to_string_lossy())));
+        }
+        if !self.name.is_default() {
+            program.push_str(&format!("--instance {} ", self.name.as_str()));
+        }
+        // A node is no device of an instance.
+        text.replace("`handfast ", &program).replace(&format!("{program}serve"), "`handfast serve")
     }
 
     /// Its folder.
@@ -139,6 +155,12 @@ impl Instance {
         let both = format!("{host} ({})", self.name.as_str());
         if both.chars().count() <= DEVICE_NAME_MAX { both } else { host }
     }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'_' | b'-' | b'+' | b':');
+    if word.bytes().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// The folder of all instances when `--home` does not name it.
@@ -225,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_device_is_called_as_the_host_and_the_instance() {
-        let of = |text: &str| Instance { name: name(text), home: PathBuf::from("/h") }.device_name();
+        let of = |text: &str| Instance { name: name(text), home: PathBuf::from("/h"), home_given: false }.device_name();
         let host = of("default");
         assert_eq!(of(&"x".repeat(40)), host);
         if host.len() < 20 {

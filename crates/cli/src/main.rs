@@ -12,8 +12,10 @@ mod log;
 mod metrics;
 mod output;
 mod prompt;
+mod qr;
 mod render;
 mod session;
+mod shown;
 mod signals;
 mod term;
 

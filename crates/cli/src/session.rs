@@ -12,16 +12,19 @@ use crate::prompt::answers::Answers;
 use crate::prompt::talk::Talk;
 use crate::render::comparison;
 use crate::render::event::{Asker, line};
+use crate::shown::Shown;
 use crate::signals::{INTERRUPTED, Signals};
 
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
-/// What is being waited for when the two are connected.
-const PROVING: &str = "Connected; waiting for the other side ";
+/// What a joiner waits for when the two are connected.
+const PROVING: &str = "Connected; the person at the other device must allow this one ";
 
-/// What is being waited for after the question was answered here.
-const ANSWERED: &str = "Answered; waiting for the other side ";
+/// What is being waited for after the question was answered here: the code's side is asked first.
+const ALLOWED: &str = "Answered; now the person at the other device is asked ";
+/// See [`ALLOWED`].
+const AGREED: &str = "Answered; waiting for the other device to store the pairing ";
 
 /// A session that has just been opened.
 pub(crate) struct Opened {
@@ -29,6 +32,8 @@ pub(crate) struct Opened {
     pub(crate) session: String,
     /// Number of the event before its first one.
     pub(crate) seq: u64,
+    /// Where the code is shown, and drawn anew when its QR changes; it goes away with the session.
+    pub(crate) shown: Option<Shown>,
     /// The code, if its words are still to be shown in the first event.
     pub(crate) code: Option<CodeReply>,
     /// Its question is answered with yes already.
@@ -60,6 +65,7 @@ pub(crate) async fn follow(
         withdrawn: None,
         waiting: None,
         nodes: None,
+        redraw: false,
     };
     let exit = follower.run(&mut feed, signals).await;
     follower.talk.below("");
@@ -91,6 +97,8 @@ struct Follower<'a> {
     waiting: Option<&'static str>,
     /// Nodes that had stored the code when it was last said.
     nodes: Option<usize>,
+    /// The QR is to be drawn anew.
+    redraw: bool,
 }
 
 impl Follower<'_> {
@@ -104,6 +112,9 @@ impl Follower<'_> {
                     Some(json) => {
                         if let Some(exit) = self.event(&json) {
                             return exit;
+                        }
+                        if std::mem::take(&mut self.redraw) {
+                            self.draw_again().await;
                         }
                     }
                     None => return self.lost(),
@@ -130,11 +141,15 @@ impl Follower<'_> {
             return None;
         }
         let mut event = event;
+        if let EventKind::PairingFailed { hint, .. } | EventKind::TroubleNoticed { hint, .. } = &mut event.kind {
+            *hint = self.context.instance.in_commands(hint);
+        }
         if let EventKind::CodeCreated { words, qr, .. } = &mut event.kind
             && let Some(code) = self.opened.code.take()
         {
             (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
         }
+        self.redraw = matches!(event.kind, EventKind::CodeRedrawn { .. });
         let mut exit = None;
         if let EventKind::PairingFailed { cause, exit: code, .. } = &mut event.kind {
             if self.withdrawn.is_some() && *cause == Cause::Cancelled.name() {
@@ -178,11 +193,13 @@ impl Follower<'_> {
         {
             self.waiting = Some(PROVING);
         }
-        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind
-            && !self.opened.yes
-        {
+        if let EventKind::ApprovalNeeded { device, path, known, warning, .. } = &event.kind {
             let asker = Asker { device, path, known: *known, warning: warning.as_deref() };
-            self.question(Asking::Approval, &asker.description(), &asker.question());
+            if !self.opened.yes {
+                self.question(Asking::Approval, &asker.description(), &asker.question());
+            } else if !self.context.out.is_json() {
+                self.talk.say(&asker.accepted());
+            }
         }
         // Consent given in advance does not answer this one.
         if let EventKind::ComparisonNeeded { comparison, .. } = &event.kind {
@@ -198,8 +215,6 @@ impl Follower<'_> {
 
     fn question(&mut self, asking: Asking, description: &str, question: &str) {
         if self.context.out.is_json() || !self.context.term.can_ask() {
-            let name = &self.context.instance.name;
-            let instance = if name.is_default() { String::new() } else { format!("--instance {} ", name.as_str()) };
             let session = &self.opened.session;
             if !self.context.out.is_json() {
                 self.talk.say(description);
@@ -210,20 +225,30 @@ impl Follower<'_> {
                     (format!("accept --emoji-match {session}"), format!("accept --emoji-differ {session}"))
                 }
             };
-            self.talk.say(&format!(
-                "{question} Answer with `handfast {instance}pair {yes}` or `handfast {instance}pair {no}`."
-            ));
+            let how = format!("Answer with `handfast pair {yes}` or `handfast pair {no}`.");
+            self.talk.say(&format!("{question} {}", self.context.instance.in_commands(&how)));
             return;
         }
         self.talk.say(description);
         self.answers.get_or_insert_with(Answers::start).ask();
-        self.talk.below(&format!("{question} [y/N] "));
+        self.talk.ask(question, "[y/N]");
         self.asking = Some(asking);
+    }
+
+    /// Draws the QR with the port and addresses of now, wherever it is shown.
+    async fn draw_again(&mut self) {
+        let Some(shown) = &mut self.opened.shown else { return };
+        // A code that has ended meanwhile is not drawn.
+        let Ok(qr) = self.client.qr(&self.opened.session).await else { return };
+        self.talk.below("");
+        if let Err(error) = shown.draw(self.context, &qr) {
+            self.talk.say(&format!("The QR has changed and could not be drawn anew: {error}."));
+        }
     }
 
     async fn answer(&mut self, asking: Asking, yes: bool) {
         self.asking = None;
-        self.waiting = Some(ANSWERED);
+        self.waiting = Some(if self.opened.deadline.is_some() { ALLOWED } else { AGREED });
         self.talk.entered();
         let session = Some(self.opened.session.clone());
         let answered = match asking {
@@ -271,10 +296,10 @@ impl Follower<'_> {
             return;
         }
         if let Some(waiting) = self.waiting {
-            self.talk.below(waiting);
+            self.talk.status(waiting);
         } else if let Some(deadline) = self.opened.deadline {
             let left = deadline.saturating_duration_since(Instant::now()).as_millis().div_ceil(1000);
-            self.talk.below(&format!(
+            self.talk.status(&format!(
                 "Waiting for the other device: {}:{:02} left, Ctrl-C withdraws the code ",
                 left / 60,
                 left % 60

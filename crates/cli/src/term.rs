@@ -1,6 +1,7 @@
 //! What the terminal can do, if there is one.
 
 use std::io::IsTerminal as _;
+use std::os::fd::BorrowedFd;
 
 /// Size of a terminal that does not tell.
 const USUAL: (usize, usize) = (80, 24);
@@ -39,9 +40,18 @@ impl Term {
 
     /// Columns and rows of the terminal on stdout.
     pub(crate) fn size() -> (usize, usize) {
-        match rustix::termios::tcgetwinsize(rustix::stdio::stdout()) {
-            Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-            Ok(_) | Err(_) => USUAL,
-        }
+        size_of(rustix::stdio::stdout())
+    }
+
+    /// Columns of the terminal on stderr.
+    pub(crate) fn talk_columns() -> usize {
+        size_of(rustix::stdio::stderr()).0
+    }
+}
+
+fn size_of(terminal: BorrowedFd<'_>) -> (usize, usize) {
+    match rustix::termios::tcgetwinsize(terminal) {
+        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
+        Ok(_) | Err(_) => USUAL,
     }
 }

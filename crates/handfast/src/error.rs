@@ -42,7 +42,9 @@ impl From<CodeError> for Error {
     fn from(error: CodeError) -> Error {
         match error {
             CodeError::Qr(QrError::Version(_)) => Error::because(Cause::VersionMismatch, error),
-            CodeError::TooLong | CodeError::Words(_) | CodeError::Qr(QrError::Damaged) => {
+            CodeError::TooLong
+            | CodeError::Words(_)
+            | CodeError::Qr(QrError::Broken | QrError::Character | QrError::Length(_) | QrError::Damaged) => {
                 Error::because(Cause::CodeMalformed, error)
             }
         }

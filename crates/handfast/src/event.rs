@@ -194,6 +194,8 @@ pub enum EventKind {
     AddressLost {
         /// Multiaddress.
         address: String,
+        /// The evidence it had.
+        evidence: String,
     },
 }
 

@@ -44,6 +44,7 @@ mod event;
 mod handle;
 mod status;
 mod store;
+mod stored;
 
 pub use builder::{Builder, Network};
 pub use error::Error;
@@ -54,7 +55,8 @@ pub use handfast_proto::cause::Cause;
 pub use handfast_proto::code::words::{WORD_COUNT, completions, find as find_word, suggest};
 pub use handfast_proto::limits::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
 pub use handle::{Handle, Joined, NewCode, PairOptions, RoundTrip};
-pub use status::{AddressStatus, DeviceEntry, NatStatus, OpenSession, SessionEntry, Status};
+pub use status::{Acquisition, AddressStatus, DeviceEntry, LanStatus, NatStatus, OpenSession, SessionEntry, Status};
+pub use stored::StoredDevices;
 
 pub mod code {
     //! Understanding what a person types as a code, before any device is asked.

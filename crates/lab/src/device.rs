@@ -47,6 +47,18 @@ pub struct Status {
     /// Its open sessions.
     #[serde(default)]
     pub sessions: Vec<Value>,
+    /// Where it is, with what is known of each address.
+    #[serde(default)]
+    pub addresses: Vec<OwnAddress>,
+}
+
+/// An address in `status --json`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct OwnAddress {
+    /// The multiaddress.
+    pub address: String,
+    /// Which list it goes to: `internet`, `lan` or `none`.
+    pub scope: String,
 }
 
 /// The program on a host. Its processes are killed when it is dropped.
@@ -154,11 +166,20 @@ impl Device {
     /// # Errors
     /// When it ends, or does not answer within 20 s.
     pub fn start_daemon(&mut self) -> Result<Duration> {
+        self.start_daemon_with(&[])
+    }
+
+    /// As [`Device::start_daemon`], with further network options.
+    ///
+    /// # Errors
+    /// When it ends, or does not answer within 20 s.
+    pub fn start_daemon_with(&mut self, options: &[&str]) -> Result<Duration> {
         ensure!(!self.is_running(), "the daemon of {} runs already", self.instance);
         let name = self.name.clone();
         let mut args = vec!["start"];
         args.extend(name.iter().flat_map(|name| ["--name", name]));
         args.extend(self.network_options());
+        args.extend_from_slice(options);
         args.push("--foreground");
         let mut daemon = self.spawn(&args, None)?;
         let started = daemon.started();

@@ -12,7 +12,8 @@
 //! let _lock = LabLock::acquire()?;
 //! let lab = Lab::two_networks(3).build()?;
 //! let dht = ServeNodes::start(&lab.nodes(), None)?;
-//! let mut alice = Device::new(&lab.host("alice")?, "alice")?.bootstrap(dht.bootstrap());
+//! let host = lab.host("alice")?;
+//! let mut alice = Device::new(&host, "alice")?.bootstrap(dht.bootstrap());
 //! alice.start_daemon()?;
 //! # Ok(())
 //! # }

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
+use handfast_lab::lan::Profile;
 use handfast_lab::lock::LabLock;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart,
+    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, pairings, race, restart,
 };
 use handfast_lab::skip;
 
@@ -97,6 +98,51 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         runs: usize,
     },
+    /// Every local network by words and by QR: what pairs, how fast, and how the rest ends.
+    LanTopologies {
+        /// Networks; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(Profile::ALL.map(Profile::name)))]
+        profiles: Vec<String>,
+        /// How often each.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// Pairings on one network with running daemons: phases, median, p95.
+    LanPairings {
+        /// How many by words, and how many by QR.
+        #[arg(long, default_value_t = 100)]
+        runs: usize,
+    },
+    /// Pairings on one network by two plain commands without daemons.
+    LanCold {
+        /// How many by words, and how many by QR.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// Pairings where multicast and broadcast are dropped.
+    LanBlocked {
+        /// How many by words, and how many by QR.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// What leaves the devices on every local network, decoded.
+    LanCapture {
+        /// Networks; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(Profile::ALL.map(Profile::name)))]
+        profiles: Vec<String>,
+    },
+    /// Who listens where, and what is announced of it.
+    LanListeners {
+        /// How often.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
+    /// Attacks on beacons and on the confirmation service from a host of the same network.
+    LanAttacks {
+        /// Groups to play; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(lan::attacks::groups()))]
+        groups: Vec<String>,
+    },
     /// Size, start time, memory and idle processor use.
     Footprint {
         /// How often the start is timed.
@@ -139,6 +185,13 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::Failures { runs } => failures::run(&options(*runs)),
         Command::Race { joiners } => race::run(&options(*joiners)),
         Command::Kill9 { moments } => kill9::run(&options(*moments)),
+        Command::LanTopologies { profiles, runs } => lan::topologies::run(&options(*runs), profiles),
+        Command::LanPairings { runs } => lan::times::pairings(&options(*runs)),
+        Command::LanCold { runs } => lan::times::cold(&options(*runs)),
+        Command::LanBlocked { runs } => lan::times::blocked(&options(*runs)),
+        Command::LanCapture { profiles } => lan::capture::run(&options(1), profiles),
+        Command::LanListeners { runs } => lan::listeners::run(&options(*runs)),
+        Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
         Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

@@ -3,12 +3,17 @@
 //! Format: <https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/>. Only what tcpdump writes on Linux is known.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
 /// Link types of <https://www.tcpdump.org/linktypes.html> and the length of their headers.
 const HEADERS: [(u32, usize); 3] = [(1, 14), (113, 16), (276, 20)];
+
+/// Protocol numbers.
+const TCP: u8 = 6;
+const UDP: u8 = 17;
 
 /// One captured packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +22,19 @@ pub struct Packet {
     pub bytes: Vec<u8>,
     /// Where its network header begins.
     pub network_at: usize,
+    /// When it was captured, since 1970.
+    pub at: Duration,
+}
+
+/// What a UDP packet carries, and how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Datagram<'a> {
+    /// From whom to whom.
+    pub ends: Ends,
+    /// Time to live, or hop limit.
+    pub hop_limit: u8,
+    /// Its bytes.
+    pub payload: &'a [u8],
 }
 
 /// The two ends of a TCP or UDP packet.
@@ -29,6 +47,71 @@ pub struct Ends {
 }
 
 impl Packet {
+    /// Did the captured host send it? Told only by a capture on all interfaces.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        const OUTGOING: u8 = 4;
+        match self.network_at {
+            16 => self.bytes.get(1) == Some(&OUTGOING),
+            20 => self.bytes.get(10) == Some(&OUTGOING),
+            _ => false,
+        }
+    }
+
+    /// The packet as a UDP datagram, if it is a whole one.
+    #[must_use]
+    pub fn datagram(&self) -> Option<Datagram<'_>> {
+        let ip = self.bytes.get(self.network_at..)?;
+        let (protocol, hop_limit) = match ip.first()? >> 4 {
+            // A fragment is no datagram.
+            4 if u16::from_be_bytes([*ip.get(6)?, *ip.get(7)?]) & 0x3fff == 0 => (*ip.get(9)?, *ip.get(8)?),
+            6 => (*ip.get(6)?, *ip.get(7)?),
+            _ => return None,
+        };
+        let (_, payload) = transport(ip).filter(|_| protocol == UDP)?;
+        Some(Datagram { ends: self.ends()?, hop_limit, payload })
+    }
+
+    /// The IPv4 address whose hardware address an ARP packet asks for; told only by a capture on all interfaces.
+    #[must_use]
+    pub fn arp_target(&self) -> Option<Ipv4Addr> {
+        const ARP: [u8; 2] = [0x08, 0x06];
+        const REQUEST: [u8; 2] = [0, 1];
+        const SLL2: usize = 20;
+        if self.network_at != SLL2 || self.bytes.get(..2)? != ARP {
+            return None;
+        }
+        let arp = self.bytes.get(self.network_at..)?;
+        let target: [u8; 4] = arp.get(24..28)?.try_into().ok()?;
+        (arp.get(6..8)? == REQUEST).then(|| target.into())
+    }
+
+    /// The IPv6 address whose hardware address a neighbour solicitation asks for.
+    #[must_use]
+    pub fn neighbour_target(&self) -> Option<Ipv6Addr> {
+        const ICMPV6: u8 = 58;
+        const NEIGHBOUR_SOLICITATION: u8 = 135;
+        let ip = self.bytes.get(self.network_at..)?;
+        let is_question = ip.first()? >> 4 == 6 && *ip.get(6)? == ICMPV6 && *ip.get(40)? == NEIGHBOUR_SOLICITATION;
+        let target: [u8; 16] = ip.get(48..64)?.try_into().ok()?;
+        is_question.then(|| target.into())
+    }
+
+    /// Is it the first packet of a TCP connection?
+    #[must_use]
+    pub fn is_tcp_start(&self) -> bool {
+        const FLAGS_AT: usize = 13;
+        const SYN_OF_SYN_ACK: u8 = 0x12;
+        const SYN: u8 = 0x02;
+        let ip = self.bytes.get(self.network_at..).unwrap_or_default();
+        let at = match ip.first().map(|first| first >> 4) {
+            Some(4) if ip.get(9) == Some(&TCP) => usize::from(ip[0] & 15) * 4,
+            Some(6) if ip.get(6) == Some(&TCP) => 40,
+            _ => return false,
+        };
+        ip.get(at + FLAGS_AT).is_some_and(|flags| flags & SYN_OF_SYN_ACK == SYN)
+    }
+
     /// The ends of the packet, if it is one of TCP or UDP.
     #[must_use]
     pub fn ends(&self) -> Option<Ends> {
@@ -54,9 +137,12 @@ impl Packet {
 /// When it is no pcap file, or a packet was cut off.
 pub fn read(file: &[u8]) -> Result<Vec<Packet>> {
     let magic = file.get(..4).context("an empty capture")?;
-    let big_endian = match magic {
-        [0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1] => false,
-        [0xa1, 0xb2, 0xc3, 0xd4] | [0xa1, 0xb2, 0x3c, 0x4d] => true,
+    // Fractions of a second are micro- or nanoseconds.
+    let (big_endian, nanoseconds) = match magic {
+        [0xd4, 0xc3, 0xb2, 0xa1] => (false, 1_000),
+        [0x4d, 0x3c, 0xb2, 0xa1] => (false, 1),
+        [0xa1, 0xb2, 0xc3, 0xd4] => (true, 1_000),
+        [0xa1, 0xb2, 0x3c, 0x4d] => (true, 1),
         _ => bail!("not a pcap file"),
     };
     let number = |at: usize| -> Result<u32> {
@@ -72,7 +158,9 @@ pub fn read(file: &[u8]) -> Result<Vec<Packet>> {
         let (kept, length) = (number(at + 8)? as usize, number(at + 12)? as usize);
         ensure!(kept == length, "a packet of {length} bytes was cut off at {kept}");
         let bytes = file.get(at + 16..at + 16 + kept).context("the last packet is incomplete")?;
-        packets.push(Packet { bytes: bytes.to_vec(), network_at });
+        let (seconds, fraction) = (number(at)?, number(at + 4)?);
+        let time = Duration::from_secs(seconds.into()) + Duration::from_nanos(fraction.into()) * nanoseconds;
+        packets.push(Packet { bytes: bytes.to_vec(), network_at, at: time });
         at += 16 + kept;
     }
     Ok(packets)
@@ -111,8 +199,8 @@ fn transport(ip: &[u8]) -> Option<(Vec<u8>, &[u8])> {
     };
     let segment = ip.get(transport_at..end)?;
     let header = match protocol {
-        6 => usize::from(segment.get(12)? >> 4) * 4,
-        17 => 8,
+        TCP => usize::from(segment.get(12)? >> 4) * 4,
+        UDP => 8,
         _ => return None,
     };
     let mut key = vec![protocol];
@@ -123,7 +211,7 @@ fn transport(ip: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::{flows, read};
+    use super::{Duration, Packet, flows, read};
 
     fn udp(payload: &[u8]) -> Vec<u8> {
         let mut packet = vec![0; 14];
@@ -162,6 +250,36 @@ mod tests {
         let ends = packets[0].ends().expect("it is UDP");
         assert_eq!((ends.from.to_string(), ends.to.to_string()), ("5.1.1.2:1".to_owned(), "5.1.2.2:2".to_owned()));
         assert_eq!(packets[1].ends(), None);
+    }
+
+    #[test]
+    fn a_packet_knows_its_time_and_its_datagram() {
+        let mut bytes = file(&[udp(b"hello")]);
+        bytes[24..32].copy_from_slice(&[3, 0, 0, 0, 0x40, 0x42, 0x0f, 0]);
+        let packets = read(&bytes).expect("it is well formed");
+        assert_eq!(packets[0].at, Duration::from_secs(4), "three seconds and a million microseconds");
+        let datagram = packets[0].datagram().expect("it is UDP");
+        assert_eq!((datagram.hop_limit, datagram.payload), (64, &b"hello"[..]));
+        assert!(!packets[0].is_sent() && !packets[0].is_tcp_start());
+        let fragment = read(&file(&[{
+            let mut packet = udp(b"hello");
+            packet[14 + 6] = 0x20;
+            packet
+        }]));
+        assert_eq!(fragment.expect("it is well formed")[0].datagram(), None, "the rest is to come");
+    }
+
+    #[test]
+    fn only_a_syn_starts_a_connection_and_only_an_outgoing_packet_was_sent() {
+        let tcp = |flags: u8| {
+            let mut packet = vec![0; 20];
+            packet[10] = 4;
+            packet.extend_from_slice(&[0x45, 0, 0, 40, 0, 0, 0, 0, 64, 6, 0, 0, 5, 1, 1, 2, 5, 1, 2, 2]);
+            packet.extend_from_slice(&[0, 1, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+            Packet { bytes: packet, network_at: 20, at: Duration::ZERO }
+        };
+        assert!(tcp(0x02).is_tcp_start() && !tcp(0x12).is_tcp_start() && !tcp(0x10).is_tcp_start());
+        assert!(tcp(0x02).is_sent());
     }
 
     #[test]

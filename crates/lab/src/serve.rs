@@ -14,7 +14,7 @@ use crate::topology::AccessHost;
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
 /// Nodes that the others, and the devices, start from.
-const BOOTSTRAP_NODES: usize = 3;
+pub const BOOTSTRAP_NODES: usize = 3;
 
 /// Port of every node, UDP and TCP.
 const PORT: u16 = 4001;
@@ -24,6 +24,13 @@ const METRICS_PORT: u16 = 9400;
 
 /// How long the nodes get to know each other before anything is measured.
 const SETTLE: Duration = Duration::from_secs(3);
+
+/// How long a node that was started again may take until it knows half of the others, and how often it is asked.
+const WHOLE_LIMIT: Duration = Duration::from_secs(60);
+const WHOLE_POLL: Duration = Duration::from_millis(200);
+
+/// The metric that tells how many nodes a node has in its routing table.
+const KNOWN_NODES: &str = "handfast_known_nodes";
 
 /// The nodes of a DHT.
 pub struct ServeNodes {
@@ -91,10 +98,11 @@ impl ServeNodes {
         }
     }
 
-    /// Starts all nodes again that do not run, with their data, and waits until the DHT has settled.
+    /// Starts all nodes again that do not run, with their data, and waits until the DHT is whole: until each of them knows
+    /// half of the others. (Those that went on notice only after a silence that a node was gone, and come back to it.)
     ///
     /// # Errors
-    /// When a node does not get ready.
+    /// When a node does not get ready, or stays alone.
     pub fn restart_dead(&mut self) -> Result<()> {
         let dead: Vec<usize> = (0..self.len()).filter(|index| self.nodes[*index].running.is_none()).collect();
         for index in &dead {
@@ -104,8 +112,25 @@ impl ServeNodes {
         for index in &dead {
             self.wait_ready(*index)?;
         }
-        std::thread::sleep(SETTLE);
+        for index in &dead {
+            self.wait_whole(*index)?;
+        }
         Ok(())
+    }
+
+    /// Waits until a node knows half of the others.
+    fn wait_whole(&self, index: usize) -> Result<()> {
+        let (start, enough) = (Instant::now(), self.len() / 2);
+        loop {
+            let metrics = self.metrics(index)?;
+            let known = metrics.iter().find(|(name, _)| name == KNOWN_NODES).map_or(0.0, |(_, value)| *value);
+            if known >= enough as f64 {
+                return Ok(());
+            }
+            let waited = start.elapsed();
+            ensure!(waited < WHOLE_LIMIT, "node {index} knows {known} of {} nodes after {waited:?}", self.len());
+            std::thread::sleep(WHOLE_POLL);
+        }
     }
 
     /// The process of node `index`.

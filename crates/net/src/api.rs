@@ -209,6 +209,8 @@ pub enum NetEvent {
         address: Address,
         /// Who says so. Nothing proves it.
         by: Tid,
+        /// Where it is: keys are free, addresses are not.
+        from: Address,
     },
     /// A connection stands; its other end has proven `tid`.
     Connected {

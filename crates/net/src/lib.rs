@@ -30,6 +30,8 @@
 //! Dropping the [`Network`] ends it: streams that are being closed get a moment to leave, then every connection is
 //! closed properly, so that peers notice at once.
 //!
+//! The local network has a driver of its own, [`lan`]: beacons, confirmation listeners and calls, beside the swarm.
+//!
 //! What it does not do: it keeps no state on disk, knows nothing about codes, devices or consent, and does not judge
 //! records beyond what any node can check.
 

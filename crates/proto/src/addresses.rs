@@ -1,21 +1,29 @@
 //! Our own addresses: what the listeners and other people say, folded into what we believe and publish.
 //!
-//! An address that one node claims to see may be a lie; it is published only when two nodes agree, after the addresses
-//! we listen on, and never counts as more than `listed`.
+//! An address that one node claims to see may be a lie; it is published only when two nodes of different networks agree,
+//! after the addresses we listen on, and never counts as more than `listed`.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 
 use crate::addr::{Address, Class, LoopbackPolicy, Scope, Transport, classify, may_dial, scope};
-use crate::id::Tid;
 use crate::lan::FamilyPorts;
 use crate::lan::io::InterfaceKind;
+use crate::records::Source as Network;
 
-/// Observers that must agree before an observed address is published.
-const AGREEING_OBSERVERS: usize = 2;
-/// Observed addresses remembered; behind a NAT that maps every flow anew they would grow without end.
-const MAX_OBSERVED: usize = 16;
+/// Networks whose nodes must agree before an observed address is published. A network is what counts as one source of
+/// records as well, a /24 or a /56: keys cost nothing and addresses beside one's own little, while a wider prefix would make
+/// one of nodes that have nothing to do with each other.
+const AGREEING_NETWORKS: usize = 2;
+/// Claims remembered of one network, and of all: behind a NAT that maps every flow anew they would grow without end. The
+/// oldest goes first, so that nobody can make us forget what others say.
+const MAX_CLAIMS_OF_NETWORK: usize = 4;
+/// See [`MAX_CLAIMS_OF_NETWORK`].
+const MAX_CLAIMS: usize = 64;
+/// Observed addresses that are used, those that most networks agree on: a NAT has one for each family. Two networks of
+/// liars get no more than these places of an advert.
+const MAX_OBSERVED: usize = 2;
 
 /// Where an address comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,7 +83,8 @@ pub struct OwnAddress {
 pub struct OwnAddresses {
     loopback: LoopbackPolicy,
     listeners: BTreeSet<Address>,
-    observed: BTreeMap<Address, BTreeSet<Tid>>,
+    /// Who sees us where, oldest first; each pair once.
+    claims: VecDeque<(Network, Address)>,
     kinds: BTreeMap<IpAddr, InterfaceKind>,
     evidence: BTreeMap<IpAddr, Evidence>,
     /// Addresses at which a call to ourselves did not come back: offered last, not hidden.
@@ -90,7 +99,7 @@ impl OwnAddresses {
         OwnAddresses {
             loopback,
             listeners: BTreeSet::new(),
-            observed: BTreeMap::new(),
+            claims: VecDeque::new(),
             kinds: BTreeMap::new(),
             evidence: BTreeMap::new(),
             doubtful: BTreeSet::new(),
@@ -106,23 +115,39 @@ impl OwnAddresses {
     /// We no longer listen on an address. What others saw before may not hold any more.
     pub fn listener_gone(&mut self, address: &Address) {
         self.listeners.remove(address);
-        self.observed.clear();
+        self.claims.clear();
     }
 
-    /// A node says that it sees us at an address. Only QUIC tells something: its listening socket is the one that dials,
-    /// while the port of an outgoing TCP connection is nobody's listener.
-    pub fn observed(&mut self, address: Address, by: Tid) {
+    /// The node at `by` says that it sees us at an address. Only QUIC tells something: its listening socket is the one that
+    /// dials, while the port of an outgoing TCP connection is nobody's listener.
+    pub fn observed(&mut self, address: Address, by: IpAddr) {
         let useful = address.transport == Transport::Quic && classify(address.ip) == Class::Public;
         if !useful || self.listeners.contains(&address) {
             return;
         }
-        if self.observed.len() >= MAX_OBSERVED && !self.observed.contains_key(&address) {
-            self.observed.clear();
+        let network = Network::of(by.to_canonical());
+        self.claims.retain(|claim| *claim != (network, address));
+        let of_network = |(n, _): &(Network, Address)| *n == network;
+        if self.claims.iter().filter(|claim| of_network(claim)).count() >= MAX_CLAIMS_OF_NETWORK
+            && let Some(oldest) = self.claims.iter().position(of_network)
+        {
+            self.claims.remove(oldest);
+        } else if self.claims.len() >= MAX_CLAIMS {
+            self.claims.pop_front();
         }
-        let by_whom = self.observed.entry(address).or_default();
-        if by_whom.len() < AGREEING_OBSERVERS {
-            by_whom.insert(by);
+        self.claims.push_back((network, address));
+    }
+
+    /// The observed addresses that are believed, those that most agree on first.
+    fn agreed(&self) -> Vec<Address> {
+        let mut networks: BTreeMap<Address, usize> = BTreeMap::new();
+        for (_, address) in &self.claims {
+            *networks.entry(*address).or_default() += 1;
         }
+        networks.retain(|address, n| *n >= AGREEING_NETWORKS && !self.listeners.contains(address));
+        let mut agreed: Vec<(Address, usize)> = networks.into_iter().collect();
+        agreed.sort_by_key(|(_, n)| Reverse(*n));
+        agreed.into_iter().map(|(address, _)| address).take(MAX_OBSERVED).collect()
     }
 
     /// The addresses we listen on, wildcard listeners resolved by the driver.
@@ -136,11 +161,10 @@ impl OwnAddresses {
             address,
             scope: scope(classify(address.ip)),
             source,
-            evidence: self.evidence.get(&address.ip).copied().unwrap_or(Evidence::Listed),
+            evidence: self.evidence(address.ip),
         };
-        let agreed = self.observed.iter().filter(|(_, by)| by.len() >= AGREEING_OBSERVERS);
         let listeners = self.listeners.iter().map(|a| listed(*a, Source::Listener));
-        listeners.chain(agreed.map(|(a, _)| listed(*a, Source::Observed))).collect()
+        listeners.chain(self.agreed().into_iter().map(|a| listed(a, Source::Observed))).collect()
     }
 
     /// What may be published in sealed form, best first: where others got in, where we reached ourselves, what the system
@@ -159,9 +183,14 @@ impl OwnAddresses {
         self.publishable().into_iter().filter(is_near).collect()
     }
 
-    fn rank(&self, own: &OwnAddress) -> (bool, Option<InterfaceKind>, Reverse<Evidence>) {
+    fn rank(&self, own: &OwnAddress) -> (bool, Source, Option<InterfaceKind>, Reverse<Evidence>) {
         let ip = own.address.ip;
-        (self.doubtful.contains(&ip), self.kinds.get(&ip).copied(), Reverse(own.evidence))
+        (self.doubtful.contains(&ip), own.source, self.kinds.get(&ip).copied(), Reverse(own.evidence))
+    }
+
+    /// How sure we are of an address.
+    pub fn evidence(&self, ip: IpAddr) -> Evidence {
+        self.evidence.get(&ip).copied().unwrap_or(Evidence::Listed)
     }
 
     /// The ports that we listen on.
@@ -228,19 +257,54 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn host(n: u8) -> IpAddr {
+        IpAddr::from([5, 9, n, 1])
+    }
+
     #[test]
-    fn b14_an_observed_address_is_published_when_two_nodes_agree_and_not_before() {
+    fn b14_an_observed_address_is_published_when_two_networks_agree_and_not_before() {
         let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
         own.listening(addr("/ip4/192.168.1.5/udp/4000/quic-v1"));
         own.listening(addr("/ip4/127.0.0.1/udp/4000/quic-v1"));
         let seen = addr("/ip4/5.1.2.3/udp/61000/quic-v1");
-        own.observed(seen, Tid([1; 32]));
-        own.observed(seen, Tid([1; 32]));
-        assert_eq!(own.publishable().len(), 1);
-        own.observed(seen, Tid([2; 32]));
+        for neighbour in 0..=255 {
+            own.observed(seen, IpAddr::from([5, 9, 1, neighbour]));
+        }
+        assert_eq!(own.publishable().len(), 1, "one network, however many nodes it has");
+        own.observed(seen, host(2));
         assert_eq!(own.publishable(), [addr("/ip4/192.168.1.5/udp/4000/quic-v1"), seen]);
         own.listener_gone(&addr("/ip4/192.168.1.5/udp/4000/quic-v1"));
         assert!(own.publishable().is_empty());
+    }
+
+    #[test]
+    fn b14_two_networks_of_liars_neither_hide_what_is_ours_nor_fill_an_advert() {
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        let ours = [
+            addr("/ip4/192.168.1.5/udp/4000/quic-v1"),
+            addr("/ip4/192.168.1.5/tcp/4000"),
+            addr("/ip4/10.0.0.5/udp/4000/quic-v1"),
+            addr("/ip4/10.0.0.5/tcp/4000"),
+        ];
+        for address in ours {
+            own.listening(address);
+        }
+        own.set_kinds(BTreeMap::from([(ours[0].ip, InterfaceKind::Bridge), (ours[2].ip, InterfaceKind::Network)]));
+        let seen = addr("/ip4/5.1.2.3/udp/61000/quic-v1");
+        for honest in 1..=3 {
+            own.observed(seen, host(honest));
+        }
+        for port in 1..2_000 {
+            for liar in [100, 101] {
+                own.observed(Address { port, ..addr("/ip4/5.66.66.66/udp/1/quic-v1") }, host(liar));
+            }
+        }
+        let publishable = own.publishable();
+        assert_eq!(publishable.len(), ours.len() + MAX_OBSERVED);
+        assert!(publishable[..ours.len()].iter().all(|a| ours.contains(a)), "ours come first: {publishable:?}");
+        assert_eq!(publishable[ours.len()], seen, "what most networks agree on comes next");
+        let advert = crate::addr::for_advert(&publishable, LoopbackPolicy::Refuse, 6);
+        assert!(ours.iter().all(|a| advert.contains(a)));
     }
 
     #[test]
@@ -283,12 +347,14 @@ mod tests {
     fn a_liar_can_neither_fill_the_list_nor_plant_private_addresses() {
         let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
         for port in 1..2000 {
-            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, Tid([1; 32]));
+            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, host(1));
+            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, host((port % 200) as u8));
+            assert!(own.claims.len() <= MAX_CLAIMS);
         }
-        assert!(own.observed.len() <= MAX_OBSERVED);
+        own.claims.clear();
         for n in 0..2 {
-            own.observed(addr("/ip4/10.0.0.1/udp/5/quic-v1"), Tid([n; 32]));
-            own.observed(addr("/ip4/5.1.2.3/tcp/5"), Tid([n; 32]));
+            own.observed(addr("/ip4/10.0.0.1/udp/5/quic-v1"), host(n));
+            own.observed(addr("/ip4/5.1.2.3/tcp/5"), host(n));
         }
         assert!(own.publishable().is_empty());
     }

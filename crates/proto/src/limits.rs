@@ -71,6 +71,9 @@ pub const AFTER_REFUSAL: Duration = Duration::from_secs(1);
 pub const REPUBLISH: Duration = Duration::from_secs(120);
 /// Longest wait before publishing is tried again after no node stored the record.
 pub const PUBLISH_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// After how long it is said that no node has taken a new code's record yet. A device that has just been started needs some
+/// round trips to connect to one.
+pub const NO_NODE_YET: Duration = Duration::from_secs(2);
 /// The second tombstone follows the first after this long.
 pub const TOMBSTONE_REPEAT: Duration = Duration::from_secs(30);
 
@@ -96,6 +99,8 @@ pub const UNPROVEN_TRIES: u32 = 3;
 pub const BUSY_RETRY: Duration = Duration::from_secs(2);
 /// An initiator that stays busy this long has used the code for somebody else.
 pub const BUSY: Duration = Duration::from_secs(30);
+/// Addresses on one link with us are tried this much before the others of the same device.
+pub const NEAR_FIRST: Duration = Duration::from_millis(300);
 /// A second way to a device with which a handshake runs already waits this long before it is tried.
 pub const TWIN: Duration = Duration::from_secs(1);
 /// What is known to be wrong is said this long after a search began, while it goes on.
@@ -134,7 +139,10 @@ pub const PRESENCE_EVERY: Duration = Duration::from_secs(600);
 pub const SEEK_MIN: Duration = Duration::from_secs(2);
 /// Longest pause between two searches for a peer that is away (± 25 %).
 pub const SEEK_MAX: Duration = Duration::from_secs(300);
-/// DHT look-ups of presence records per minute; codes come first and are not counted here.
+/// DHT look-ups of a device per minute. Codes come first: a person waits for each, and their own schedule bounds them
+/// ([`LOOK_UPS_MS`], [`MAX_SESSIONS`]); what they use is not left for presence.
+pub const DHT_QUERIES_PER_MINUTE: u32 = 30;
+/// Those of them that presence may use.
 pub const PRESENCE_QUERIES_PER_MINUTE: u32 = 24;
 /// Length of a presence period: a pair is not traceable for longer than a day.
 pub const PERIOD_SECONDS: u64 = 86_400;

@@ -1,5 +1,6 @@
 //! `pair …`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -30,10 +31,15 @@ pub(crate) enum PairCommand {
 The words go to stdout, alone on one line if it is no terminal; everything else goes to stderr. Without a running \
 device this command runs it itself until it is done.
 
+A QR is drawn if the terminal has colours and enough room (80 columns and 24 rows have); without colours (NO_COLOR) \
+its text is printed instead. The file of --qr-image holds the code in clear: it is made for you alone (mode 0600), \
+never written over anything, and removed when this command ends. With --no-wait it stays: remove it yourself.
+
 Examples:
   handfast pair generate
   handfast pair generate --ttl 120
   handfast pair generate --verify
+  handfast pair generate --qr-image code.png
   handfast pair generate --yes --json --bootstrap ADDRESS")]
 pub(crate) struct Generate {
     /// Do not ask: whoever enters the code is paired. It does not answer a comparison.
@@ -49,6 +55,9 @@ pub(crate) struct Generate {
     /// Print the code and return; the running device goes on waiting.
     #[arg(long)]
     pub(crate) no_wait: bool,
+    /// Write the QR to this file too, which must not exist: .png or .svg.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qr_image: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }
@@ -56,18 +65,24 @@ pub(crate) struct Generate {
 /// `pair join`.
 #[derive(Args)]
 #[command(after_help = "\
-Without CODE it asks: Tab completes words, four letters of each are enough, and a wrong one is marked at once. `-` \
-reads the code from stdin. A code given as an argument may have been seen by other users of this machine and stays in \
-the history of the shell.
+Without CODE it asks: Tab completes words, four letters of each are enough, and a wrong one is marked at once; the \
+HANDFAST: text of a QR may be pasted there, too. `-` reads the code from stdin. A code given as an argument may have \
+been seen by other users of this machine and stays in the history of the shell.
+
+--qr-image takes a screenshot, a scan or a photograph with the QR on it. Other QRs in it do no harm.
 
 Examples:
   handfast pair join
   handfast pair join - < code.txt
+  handfast pair join --qr-image photo.jpg
   handfast pair join \"legal winner thank year …\"")]
 pub(crate) struct Join {
     /// The twelve words, or a HANDFAST: text, or - for stdin.
-    #[arg(value_name = "CODE")]
+    #[arg(value_name = "CODE", conflicts_with = "qr_image")]
     pub(crate) code: Vec<String>,
+    /// Read the code from a picture of its QR: PNG or JPEG.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qr_image: Option<PathBuf>,
     /// Do not ask: whoever shows the code is paired. It does not answer a comparison.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,

@@ -8,21 +8,23 @@ use zeroize::Zeroizing;
 
 use super::Context;
 use crate::args::Generate;
-use crate::daemon::{Access, CodeReply};
-use crate::render::code::{Look, screen};
+use crate::daemon::Access;
+use crate::qr::file::PictureFile;
 use crate::session::{Opened, follow};
+use crate::shown::Shown;
 use crate::signals::Signals;
-use crate::term::Term;
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, args: &Generate) -> Result<u8, Error> {
     let mut signals = Signals::listen()?;
+    // What is wrong with it is said before there is a code. It goes with this value, however this command ends.
+    let picture = args.qr_image.as_deref().map(PictureFile::prepare).transpose()?;
     if args.no_wait {
-        return hand_over(context, args).await;
+        return hand_over(context, args, picture).await;
     }
     let access = Access::running_or_own(&context.instance, &args.network).await?;
     super::say_if_options_are_late(context, &args.network, &access);
-    let done = show_and_wait(context, args, &access, &mut signals).await;
+    let done = show_and_wait(context, args, &access, picture, &mut signals).await;
     access.end().await;
     done
 }
@@ -31,29 +33,40 @@ async fn show_and_wait(
     context: &Context,
     args: &Generate,
     access: &Access,
+    picture: Option<PictureFile>,
     signals: &mut Signals,
 ) -> Result<u8, Error> {
     let code = access.client.generate(options(args)).await?;
     let deadline = Some(Instant::now() + Duration::from_secs(code.ttl));
     let (session, seq) = (code.session.clone(), code.seq);
-    let code = if context.out.is_json() {
-        // It is shown with the first event.
-        Some(code)
-    } else {
-        show(context, &code);
-        None
-    };
-    follow(context, &access.client, Opened { session, seq, code, yes: args.yes, deadline }, signals).await
+    let mut shown = Shown::new(Zeroizing::new(code.words.clone()), picture);
+    withdrawn_if_it_fails(access, &session, shown.draw(context, &code.qr)).await?;
+    // With JSON it is shown with the first event.
+    let code = context.out.is_json().then_some(code);
+    follow(context, &access.client, Opened { session, seq, shown: Some(shown), code, yes: args.yes, deadline }, signals)
+        .await
+}
+
+/// Nobody waits for a code that could not be shown.
+async fn withdrawn_if_it_fails(access: &Access, session: &str, shown: Result<(), Error>) -> Result<(), Error> {
+    if shown.is_err() {
+        // Why it was not shown is worth more than why it cannot be withdrawn.
+        let _ = access.client.cancel(Some(session.to_owned())).await;
+    }
+    shown
 }
 
 /// `--no-wait`: the running device goes on without this command.
-async fn hand_over(context: &Context, args: &Generate) -> Result<u8, Error> {
+async fn hand_over(context: &Context, args: &Generate, picture: Option<PictureFile>) -> Result<u8, Error> {
     let access = Access::running(&context.instance).await.map_err(|error| {
         let is_absent = error.cause == Cause::NotRunning;
         if is_absent { error.with_hint("start it with `handfast start`, or leave --no-wait out") } else { error }
     })?;
     super::say_if_options_are_late(context, &args.network, &access);
     let code = access.client.generate(options(args)).await?;
+    let mut shown = Shown::new(Zeroizing::new(code.words.clone()), picture);
+    withdrawn_if_it_fails(&access, &code.session, shown.draw(context, &code.qr)).await?;
+    shown.keep();
     if context.out.is_json() {
         let kind = EventKind::CodeCreated {
             session: code.session.clone(),
@@ -64,7 +77,6 @@ async fn hand_over(context: &Context, args: &Generate) -> Result<u8, Error> {
         let (v, time) = (handfast::EVENT_VERSION, handfast::now_rfc3339());
         context.out.json_line(&handfast::Event { v, seq: code.seq + 1, time, kind });
     } else {
-        show(context, &code);
         context.out.talk(&format!("Session {} waits until {}.", code.session, code.expires_at));
     }
     Ok(0)
@@ -72,14 +84,4 @@ async fn hand_over(context: &Context, args: &Generate) -> Result<u8, Error> {
 
 fn options(args: &Generate) -> PairOptions {
     PairOptions { yes: args.yes, verify: args.verify, ttl: args.ttl }
-}
-
-/// A screen for people, or one plain line for programs.
-fn show(context: &Context, code: &CodeReply) {
-    if context.term.stdout {
-        let (columns, rows) = Term::size();
-        context.out.text(&screen(&code.words, &code.qr, Look { columns, rows, colour: context.term.colour }));
-    } else {
-        context.out.text(&Zeroizing::new(code.words.clone()));
-    }
 }

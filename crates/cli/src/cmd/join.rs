@@ -10,6 +10,7 @@ use crate::args::Join;
 use crate::argv::GivenCode;
 use crate::daemon::Access;
 use crate::prompt;
+use crate::qr::read;
 use crate::session::{Opened, follow};
 use crate::signals::{INTERRUPTED, Signals};
 
@@ -28,6 +29,7 @@ pub(super) fn code(
 ) -> Result<Option<Zeroizing<String>>, Error> {
     let text = match (given, args.code.as_slice()) {
         (Some(given), _) => given.text,
+        (None, _) if let Some(picture) = &args.qr_image => read::code_in(picture)?,
         (None, []) if context.term.can_ask() && !context.out.is_json() => {
             context
                 .out
@@ -68,7 +70,8 @@ async fn join_and_wait(
     let options = PairOptions { yes: args.yes, verify: args.verify, ..PairOptions::default() };
     let joined = access.client.join(&code, options).await?;
     drop(code);
-    let opened = Opened { session: joined.session, seq: joined.seq, code: None, yes: args.yes, deadline: None };
+    let opened =
+        Opened { session: joined.session, seq: joined.seq, shown: None, code: None, yes: args.yes, deadline: None };
     follow(context, &access.client, opened, signals).await
 }
 

@@ -25,6 +25,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::args::{Cli, Command, NetworkArgs, NetworkCommand, PairCommand};
 use crate::argv::{Arguments, GivenCode};
 use crate::daemon::Access;
+use crate::harden;
 use crate::instance::Instance;
 use crate::output::Output;
 use crate::session;
@@ -66,8 +67,14 @@ pub(crate) fn run(arguments: Arguments) -> u8 {
         }
     };
     let context = Context { instance, out, term };
+    if !matches!(cli.command, Command::Serve(_)) {
+        // A node keeps the records of others, much of it and no secret.
+        harden::lock_memory();
+    }
     let is_pairing = is_pairing(&cli.command);
     let code = dispatch(&context, cli.command, arguments.code).unwrap_or_else(|error| {
+        let hint = context.instance.in_commands(&error.hint);
+        let error = error.with_hint(hint);
         if is_pairing && context.out.is_json() {
             // There was no session, and yet the pairing has failed.
             context.out.json_line(&session::failure(None, &error, 0));

@@ -8,10 +8,11 @@ use std::time::Duration;
 use handfast::{Cause, Error};
 use rustix::process::{Signal, set_parent_process_death_signal, setsid};
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 
 use super::Context;
 use crate::args::Start;
-use crate::config;
+use crate::config::{self, Nodes};
 use crate::daemon::{Client, End, Hosted};
 use crate::log;
 use crate::output::Output;
@@ -20,6 +21,12 @@ use crate::signals::Signals;
 
 /// How long a device may take from its start to its control socket; it usually takes a tenth of a second.
 const START: Duration = Duration::from_secs(20);
+
+/// How long a device that has just started may take to connect to a node before that is said: some round trips.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether it has.
+const LOOK_AGAIN: Duration = Duration::from_millis(25);
 
 /// What is said when the device runs.
 #[derive(Serialize, Deserialize)]
@@ -56,13 +63,24 @@ pub(super) async fn foreground(context: &Context, args: &Start) -> Result<u8, Er
     let mut hosted = Hosted::start(instance, builder).await?;
     say_started(context, args.detached).await?;
     let end = tokio::select! {
-        end = hosted.ended() => end,
-        () = signals.next() => End::Asked,
+        error = note_if_alone(context, args) => Err(error),
+        end = hosted.ended() => Ok(end),
+        () = signals.next() => Ok(End::Asked),
     };
     hosted.stop().await;
-    match end {
+    match end? {
         End::Asked => Ok(0),
         End::Alone => Err(Error::because(Cause::Internal, "the device has ended by itself")),
+    }
+}
+
+/// Ends only if it fails.
+async fn note_if_alone(context: &Context, args: &Start) -> Error {
+    // A detached one has nobody to tell; the process that started it tells.
+    let said = if args.detached { Ok(()) } else { say_if_alone(context, args).await };
+    match said {
+        Ok(()) => std::future::pending().await,
+        Err(error) => error,
     }
 }
 
@@ -74,7 +92,10 @@ pub(super) fn detach(context: &Context, args: &Start) -> Result<u8, Error> {
     match told(&mut child) {
         Some(Told::Started(started)) => {
             context.out.show(&started, Started::text);
-            Ok(0)
+            super::one_thread(async {
+                say_if_alone(context, args).await?;
+                Ok(0)
+            })
         }
         Some(Told::Failed { cause, text, hint }) => {
             let cause = Cause::ALL.iter().find(|known| known.name() == cause).copied().unwrap_or(Cause::Internal);
@@ -89,6 +110,28 @@ pub(super) fn detach(context: &Context, args: &Start) -> Result<u8, Error> {
                 .with_hint(format!("its log is {}", log.display())))
         }
     }
+}
+
+/// Says on stderr if there is nobody who could tell others where this device is.
+async fn say_if_alone(context: &Context, args: &Start) -> Result<(), Error> {
+    let what = match config::nodes(&context.instance, &args.network)? {
+        Nodes::Unwanted => return Ok(()),
+        Nodes::Missing => "no bootstrap node is configured",
+        Nodes::Named => {
+            let limit = Instant::now() + CONNECT;
+            loop {
+                match Client::of(&context.instance).status().await {
+                    Ok(status) if status.dht_nodes == 0 && Instant::now() < limit => sleep(LOOK_AGAIN).await,
+                    Ok(status) if status.dht_nodes == 0 => break,
+                    // Somebody may have stopped it meanwhile.
+                    Ok(_) | Err(_) => return Ok(()),
+                }
+            }
+            "no bootstrap node answers yet"
+        }
+    };
+    context.out.talk(&format!("note: {what}: only devices on this network will be found (see `handfast serve`)"));
+    Ok(())
 }
 
 impl Started {

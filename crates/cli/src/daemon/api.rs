@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 use super::body::Body;
 use super::wire::{
     AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply,
-    MAX_PING_WAIT_MS, PingBody, PingReply, RenameBody, SessionReply,
+    MAX_PING_WAIT_MS, PingBody, PingReply, QrReply, RenameBody, SessionReply,
 };
 
 /// Event streams at once. Fewer than there may be clients, so that a request always finds a place beside them.
@@ -58,6 +58,7 @@ pub(super) fn router(device: Handle, stop: watch::Sender<bool>) -> Router {
         .route("/v1/pair/answer", post(answer))
         .route("/v1/pair/compare", post(compare))
         .route("/v1/pair/cancel", post(cancel))
+        .route("/v1/pair/qr", post(qr))
         .route("/v1/devices", get(devices))
         .route("/v1/devices/{device}", get(one_device))
         .route("/v1/devices/{device}/rename", post(rename))
@@ -137,6 +138,12 @@ async fn generate(State(api): State<Api>, Body(body): Body<GenerateBody>) -> Ans
         ttl: code.ttl.as_secs(),
         seq: code.seq,
     }))
+}
+
+/// Whoever made a code asks what its QR looks like now. (A request with a body, so that no session stands in a log of paths.)
+async fn qr(State(api): State<Api>, Body(body): Body<SessionReply>) -> Answer<QrReply> {
+    let qr = api.device.qr(&body.session).await?;
+    Ok(Json(QrReply { qr: String::clone(&qr) }))
 }
 
 async fn join(State(api): State<Api>, Body(body): Body<JoinBody>) -> Answer<JoinReply> {

@@ -13,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
+use zeroize::Zeroizing;
 
 use super::api::STREAM_COMMENT;
 use super::path::encode;
@@ -20,7 +21,7 @@ use super::process::Process;
 use super::sse::Parser;
 use super::wire::{
     AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody,
-    PingReply, RenameBody, SessionReply,
+    PingReply, QrReply, RenameBody, SessionReply,
 };
 use crate::instance::Instance;
 
@@ -41,14 +42,13 @@ const ANSWER_MAX: usize = 4 * 1024 * 1024;
 pub(crate) struct Client {
     socket: PathBuf,
     instance: String,
-    is_default: bool,
 }
 
 impl Client {
     /// For the device of `instance`, running or not.
     pub(crate) fn of(instance: &Instance) -> Client {
         let name = &instance.name;
-        Client { socket: instance.socket(), instance: name.as_str().to_owned(), is_default: name.is_default() }
+        Client { socket: instance.socket(), instance: name.as_str().to_owned() }
     }
 
     /// How the device is.
@@ -75,6 +75,13 @@ impl Client {
     pub(crate) async fn generate(&self, options: PairOptions) -> Result<CodeReply, Error> {
         let PairOptions { yes, verify, ttl } = options;
         self.post("/v1/pair/generate", &GenerateBody { yes, verify, ttl: ttl.as_secs() }, ANSWER_WAIT).await
+    }
+
+    /// The QR text of a code as it must look now.
+    pub(crate) async fn qr(&self, session: &str) -> Result<Zeroizing<String>, Error> {
+        let body = SessionReply { session: session.to_owned() };
+        let mut reply: QrReply = self.post("/v1/pair/qr", &body, ANSWER_WAIT).await?;
+        Ok(Zeroizing::new(std::mem::take(&mut reply.qr)))
     }
 
     /// Enters a code.
@@ -209,12 +216,7 @@ impl Client {
 
     fn not_running(&self) -> Error {
         let name = &self.instance;
-        let error = Error::because(Cause::NotRunning, format!("the instance \"{name}\" is not running"));
-        if self.is_default {
-            error
-        } else {
-            error.with_hint(format!("start it with `handfast --instance {name} start`"))
-        }
+        Error::because(Cause::NotRunning, format!("the instance \"{name}\" is not running"))
     }
 
     fn lost(&self) -> Error {

@@ -36,6 +36,13 @@ pub(crate) struct CodeReply {
     pub(crate) seq: u64,
 }
 
+/// `POST /v1/pair/qr`: the QR text of a code as it must look now. It leaves this memory with this value.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub(crate) struct QrReply {
+    /// The text.
+    pub(crate) qr: String,
+}
+
 /// `POST /v1/pair/join`. It leaves this memory with this value.
 #[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 #[serde(deny_unknown_fields)]

@@ -42,11 +42,11 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
     }
 }
 
-/// What is wrong while the search goes on. Without a node the local network is still searched, which is all that many
-/// people need.
+/// What is wrong while a code waits or is looked for. Without a node there is still the local network, which is all that
+/// many people need.
 fn trouble(cause: &str, text: &str, hint: &str) -> String {
     if cause == Cause::NoBootstrap.name() {
-        format!("Note: {}; only this network is searched. (Across the internet: {}.)", clean(text), clean(hint))
+        format!("Note: {}; until one does, two devices meet on one network only. (Hint: {}.)", clean(text), clean(hint))
     } else {
         format!("Note: {}. {}.", clean(text), clean(hint))
     }
@@ -55,6 +55,19 @@ fn trouble(cause: &str, text: &str, hint: &str) -> String {
 /// A device with its fingerprint.
 pub(crate) fn named(device: &DeviceCard) -> String {
     format!("{} ({})", clean(&device.name), clean(&device.fingerprint))
+}
+
+/// What a paired device is allowed to do with this one.
+const RIGHTS: &str = "find this device, connect to it and ping it";
+
+/// How a connection runs.
+fn path_in_words(path: &str) -> String {
+    match path {
+        "lan" => "in this network".to_owned(),
+        "direct" => "directly, over other networks".to_owned(),
+        "relay" => "through a relay".to_owned(),
+        other => clean(other),
+    }
 }
 
 /// Who asks to be paired.
@@ -73,11 +86,15 @@ impl Asker<'_> {
     /// What stands above the question.
     pub(crate) fn description(&self) -> String {
         let Asker { device, path, known, warning } = self;
-        let mut text = format!("\n{} wants to be paired with this device.\n", clean(&device.name));
-        for (what, value) in
-            [("type", &device.kind), ("fingerprint", &device.fingerprint), ("path", &(*path).to_owned())]
-        {
-            text.push_str(&format!("  {what:<12} {}\n", clean(value)));
+        let mut text = "\nA device that proved the code wants to be paired with this one.\n".to_owned();
+        for (what, value) in [
+            ("claims to be", clean(&device.name)),
+            ("type", clean(&device.kind)),
+            ("fingerprint", clean(&device.fingerprint)),
+            ("path", path_in_words(path)),
+            ("it may then", RIGHTS.to_owned()),
+        ] {
+            text.push_str(&format!("  {what:<12} {value}\n"));
         }
         if *known {
             text.push_str("  It is paired already: this renews the pairing.\n");
@@ -87,6 +104,22 @@ impl Asker<'_> {
         }
         text.push_str("If it is the right one, `handfast status` there shows the same fingerprint.");
         text
+    }
+
+    /// What is said where consent was given in advance.
+    pub(crate) fn accepted(&self) -> String {
+        let Asker { device, path, known, warning } = self;
+        let again = if *known { ", paired already" } else { "" };
+        let text = format!(
+            "Accepted, as --yes says: a device that claims to be {}, type {}, {}{again}.",
+            named(device),
+            clean(&device.kind),
+            path_in_words(path)
+        );
+        match warning {
+            Some(warning) => format!("{text}\nWARNING: {}", clean(warning)),
+            None => text,
+        }
     }
 
     /// The question.
@@ -114,10 +147,22 @@ mod tests {
         let asker = Asker { device: &device, path: "direct", known: false, warning: Some("another key") };
         assert_eq!(asker.question(), "Allow bob\u{fffd} (2ekq-z7wf)?");
         let text = asker.description();
-        for part in ["type         phone", "fingerprint  2ekq-z7wf", "path         direct", "WARNING: another key"] {
+        for part in [
+            "claims to be bob\u{fffd}",
+            "type         phone",
+            "fingerprint  2ekq-z7wf",
+            "path         directly",
+            "it may then  find",
+            "WARNING: another key",
+        ] {
             assert!(text.contains(part), "{part} in {text}");
         }
-        assert!(!text.contains('\r'));
+        let accepted = asker.accepted();
+        assert!(accepted.contains("claims to be bob\u{fffd} (2ekq-z7wf)") && accepted.contains("WARNING: another key"));
+        for text in [text, accepted] {
+            assert!(!text.contains('\r'));
+        }
+        assert!(!asker.accepted().contains('?'));
     }
 
     #[test]
@@ -138,7 +183,7 @@ mod tests {
                 warning: None,
             },
             EventKind::failed(None, handfast::Cause::Rejected),
-            EventKind::AddressLost { address: "/ip4/5.1.2.3/tcp/1".to_owned() },
+            EventKind::AddressLost { address: "/ip4/5.1.2.3/tcp/1".to_owned(), evidence: "listed".to_owned() },
         ]
         .iter()
         .map(line)

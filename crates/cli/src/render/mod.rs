@@ -5,7 +5,6 @@ pub(crate) mod code;
 pub(crate) mod comparison;
 pub(crate) mod event;
 pub(crate) mod lists;
-pub(crate) mod qr;
 pub(crate) mod status;
 mod table;
 

@@ -51,6 +51,21 @@ impl StatusView {
         ] {
             text.push_str(&field(what, &value));
         }
+        if !status.lan.enabled {
+            text.push_str(&field("local network", "not used"));
+        }
+        for stage in &status.lan.acquisition {
+            let addresses = stage.addresses.join(", ");
+            let outcome = if addresses.is_empty() {
+                clean(&stage.outcome)
+            } else {
+                clean(&format!("{} ({addresses})", stage.outcome))
+            };
+            text.push_str(&field(&format!("by {}", clean(&stage.stage)), &outcome));
+        }
+        for error in &status.lan.errors {
+            text.push_str(&field("trouble", &clean(error)));
+        }
         for address in &status.listen {
             text.push_str(&field("listens on", &clean(address)));
         }
@@ -97,7 +112,7 @@ impl StatusView {
 
 #[cfg(test)]
 mod tests {
-    use handfast::{AddressStatus, NatStatus, OpenSession};
+    use handfast::{Acquisition, AddressStatus, LanStatus, NatStatus, OpenSession};
 
     use super::*;
 
@@ -130,6 +145,15 @@ mod tests {
                 expires_at: None,
             }],
             devices: 1,
+            lan: LanStatus {
+                enabled: true,
+                acquisition: vec![Acquisition {
+                    stage: "outbound".to_owned(),
+                    outcome: "no default route".to_owned(),
+                    addresses: Vec::new(),
+                }],
+                errors: vec!["eth9: no".to_owned()],
+            },
             seq: 9,
         }
     }
@@ -159,6 +183,8 @@ kitchen, instance \"alice\": running
   DHT          connected to 3 nodes
   NAT          mapping unknown, filtering unknown, hairpin unknown
   paired       1 device
+  by outbound  no default route
+  trouble      eth9: no
   listens on   /ip4/10.0.0.2/tcp/4001
 
 ADDRESS                 SCOPE  SOURCE    EVIDENCE

@@ -53,6 +53,28 @@ fn b42_two_instances_are_two_devices() {
     assert_eq!(home.ask("alice", &["status"])["id"], at_alice["id"]);
 }
 
+/// Section 13 of the protocol: where the system allows it, nothing of a device reaches the swap space.
+#[test]
+fn memory_is_locked_where_nothing_limits_that_and_a_limit_is_no_obstacle() {
+    /// The right to lock memory beyond the limit (capabilities(7)).
+    const CAP_IPC_LOCK: u32 = 14;
+
+    let field = |status: &str, name: &str| -> String {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a field of it");
+        line.trim().trim_end_matches(" kB").to_owned()
+    };
+    let own = std::fs::read_to_string("/proc/self/status").expect("our status");
+    let rights = u64::from_str_radix(&field(&own, "CapEff:"), 16).expect("a set of rights");
+    let unlimited = rustix::process::getrlimit(rustix::process::Resource::Memlock).maximum.is_none();
+    let home = Home::new();
+    let args = [&["start", "--foreground", "--json", "--no-dht", "--no-lan"], LISTEN.as_slice()].concat();
+    let alice = home.start("alice", &args);
+    alice.event("started");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", alice.pid())).expect("its status");
+    let locked: u64 = field(&status, "VmLck:").parse().expect("a number");
+    assert_eq!(locked > 0, unlimited || rights & (1 << CAP_IPC_LOCK) != 0, "{locked} kB");
+}
+
 #[test]
 fn signals_end_it_cleanly_and_a_killed_one_leaves_nothing_in_the_way() {
     let home = Home::new();

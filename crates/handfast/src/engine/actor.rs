@@ -174,15 +174,16 @@ impl Actor {
                 self.addresses_changed(now);
             }
             NetEvent::ListenerGone { address } => {
+                let evidence = self.own.evidence(address.ip).name().to_owned();
                 self.own.listener_gone(&address);
-                self.hub.publish(EventKind::AddressLost { address: address.to_string() });
+                self.hub.publish(EventKind::AddressLost { address: address.to_string(), evidence });
                 self.addresses_changed(now);
             }
             // The local network's driver knows them better, and sooner.
             NetEvent::Interfaces(_) if self.uses_lan => {}
             NetEvent::Interfaces(list) => self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect()),
-            NetEvent::Observed { address, by } => {
-                self.own.observed(address, by);
+            NetEvent::Observed { address, from, .. } => {
+                self.own.observed(address, from.ip);
                 self.addresses_changed(now);
             }
             NetEvent::Connected { conn, tid, address, dialled } => {

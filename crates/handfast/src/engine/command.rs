@@ -7,12 +7,11 @@ use handfast_proto::code::CodeInput;
 use handfast_proto::code::words::to_words;
 use handfast_proto::id::SessionId;
 use handfast_proto::limits;
-use handfast_proto::wire::info::DeviceName;
 use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::engine::actor::Actor;
-use crate::engine::peers::pending_entry;
+use crate::engine::peers::{label, pending_entry};
 use crate::event::EventKind;
 use crate::handle::{Joined, NewCode, PairOptions, RoundTrip};
 use crate::status::{DeviceEntry, SessionEntry, rfc3339};
@@ -164,11 +163,4 @@ impl Actor {
             drop(reply.send(Err(Error::because(Cause::Usage, text))));
         }
     }
-}
-
-/// A name that a person gives to a device.
-fn label(name: &str) -> Result<String, Error> {
-    let label = DeviceName::try_clean(name)
-        .ok_or_else(|| Error::because(Cause::Usage, "a name needs at least one character that can be seen"))?;
-    Ok(label.as_str().to_owned())
 }

@@ -5,7 +5,7 @@ pub(crate) mod command;
 mod lan;
 pub(crate) mod node;
 mod outputs;
-mod peers;
+pub(crate) mod peers;
 mod shown;
 mod wires;
 

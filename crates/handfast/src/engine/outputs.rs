@@ -53,6 +53,8 @@ impl Actor {
                 self.net_commands.push(NetCommand::Put { id, record });
             }
             session::Job::LookUp(topic) => {
+                let now = self.now();
+                self.links.code_was_looked_up(now);
                 let id = self.wires.job(Owner::Table, id, Kind::Get);
                 self.net_commands.push(NetCommand::Get { id, topic });
             }

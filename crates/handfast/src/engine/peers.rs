@@ -6,6 +6,7 @@ use handfast_proto::cause::Cause;
 use handfast_proto::id::{DeviceKey, PairingId};
 use handfast_proto::limits;
 use handfast_proto::link::PairState;
+use handfast_proto::wire::info;
 
 use crate::Error;
 use crate::engine::command::Reply;
@@ -18,55 +19,55 @@ use crate::store::PeerRow;
 const MIN_ID_PREFIX: usize = 4;
 
 /// The pairings of this device.
-pub(super) struct Peers(BTreeMap<PairingId, PeerRow>);
+pub(crate) struct Peers(BTreeMap<PairingId, PeerRow>);
 
 impl Peers {
-    pub(super) fn new(rows: Vec<PeerRow>) -> Peers {
+    pub(crate) fn new(rows: Vec<PeerRow>) -> Peers {
         Peers(rows.into_iter().map(|r| (r.pairing_id, r)).collect())
     }
 
-    pub(super) fn get(&self, id: PairingId) -> Option<&PeerRow> {
+    pub(crate) fn get(&self, id: PairingId) -> Option<&PeerRow> {
         self.0.get(&id)
     }
 
-    pub(super) fn get_mut(&mut self, id: PairingId) -> Option<&mut PeerRow> {
+    pub(crate) fn get_mut(&mut self, id: PairingId) -> Option<&mut PeerRow> {
         self.0.get_mut(&id)
     }
 
-    pub(super) fn insert(&mut self, row: PeerRow) {
+    pub(crate) fn insert(&mut self, row: PeerRow) {
         self.0.insert(row.pairing_id, row);
     }
 
-    pub(super) fn remove(&mut self, id: PairingId) -> Option<PeerRow> {
+    pub(crate) fn remove(&mut self, id: PairingId) -> Option<PeerRow> {
         self.0.remove(&id)
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() >= limits::MAX_PAIRINGS
     }
 
     /// The paired ones; pending ones stand in `pair status`.
-    pub(super) fn paired(&self) -> impl Iterator<Item = &PeerRow> {
+    pub(crate) fn paired(&self) -> impl Iterator<Item = &PeerRow> {
         self.0.values().filter(|r| r.state == PairState::Paired)
     }
 
     /// The ones that are stored here and perhaps not on the other side.
-    pub(super) fn pending(&self) -> impl Iterator<Item = &PeerRow> {
+    pub(crate) fn pending(&self) -> impl Iterator<Item = &PeerRow> {
         self.0.values().filter(|r| r.state == PairState::Pending)
     }
 
     /// The paired device with this key.
-    pub(super) fn with_key(&self, key: DeviceKey) -> Option<&PeerRow> {
+    pub(crate) fn with_key(&self, key: DeviceKey) -> Option<&PeerRow> {
         self.paired().find(|r| r.key == key)
     }
 
     /// A paired device with this name and another key.
-    pub(super) fn with_name(&self, name: &str, other_than: DeviceKey) -> Option<&PeerRow> {
+    pub(crate) fn with_name(&self, name: &str, other_than: DeviceKey) -> Option<&PeerRow> {
         self.paired().find(|r| r.key != other_than && (r.shown_name() == name || r.name == name))
     }
 
     /// The device that a person means: by name, id or a unique beginning of it, or fingerprint.
-    pub(super) fn find(&self, text: &str) -> Result<PairingId, Error> {
+    pub(crate) fn find(&self, text: &str) -> Result<PairingId, Error> {
         let plain = text.replace([' ', '-'], "").to_ascii_lowercase();
         let is_named = |r: &&PeerRow| {
             let id = r.key.id().0;
@@ -85,13 +86,13 @@ impl Peers {
     }
 
     /// How a device is named in events.
-    pub(super) fn name_of(&self, id: PairingId) -> Option<DeviceName> {
+    pub(crate) fn name_of(&self, id: PairingId) -> Option<DeviceName> {
         self.get(id).map(|r| DeviceName { id: r.key.id().0, name: r.shown_name().to_owned() })
     }
 }
 
 /// The list form of a row.
-pub(super) fn entry(row: &PeerRow, connected: Option<&str>) -> DeviceEntry {
+pub(crate) fn entry(row: &PeerRow, connected: Option<&str>) -> DeviceEntry {
     DeviceEntry {
         id: row.key.id().0,
         name: row.shown_name().to_owned(),
@@ -106,7 +107,7 @@ pub(super) fn entry(row: &PeerRow, connected: Option<&str>) -> DeviceEntry {
 }
 
 /// A pending pairing in the list of sessions, under the name its completion will have.
-pub(super) fn pending_entry(row: &PeerRow) -> SessionEntry {
+pub(crate) fn pending_entry(row: &PeerRow) -> SessionEntry {
     SessionEntry {
         session: pending_session(row.pairing_id),
         role: row.role.name().to_owned(),
@@ -120,8 +121,15 @@ pub(super) fn pending_entry(row: &PeerRow) -> SessionEntry {
 }
 
 /// The session under which a pending pairing of an earlier session is completed.
-pub(super) fn pending_session(id: PairingId) -> String {
+pub(crate) fn pending_session(id: PairingId) -> String {
     data_encoding::HEXLOWER.encode(&id.0[..8])
+}
+
+/// A name that a person gives to a device.
+pub(crate) fn label(name: &str) -> Result<String, Error> {
+    let label = info::DeviceName::try_clean(name)
+        .ok_or_else(|| Error::because(Cause::Usage, "a name needs at least one character that can be seen"))?;
+    Ok(label.as_str().to_owned())
 }
 
 /// Who waits for which ping.

@@ -117,6 +117,15 @@ pub(crate) struct Store {
     _lock: files::Lock,
 }
 
+/// What a store is opened for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    /// The device starts.
+    Run,
+    /// Somebody wants to know what it remembers.
+    Look,
+}
+
 /// What seals and opens rows.
 struct Rows {
     key: Secret<32>,
@@ -129,10 +138,18 @@ type Sealed<'t> = redb::Table<'t, &'static str, &'static [u8]>;
 impl Store {
     /// Opens or makes the store in the folder `home`, takes its lock, and loads everything.
     pub(crate) fn open(home: &Path, rng: Rng) -> Result<(Store, Loaded), StoreError> {
-        Store::open_with(home, rng, db::on_disk())
+        Store::open_with(home, rng, db::on_disk(), Purpose::Run)
     }
 
-    fn open_with(home: &Path, mut rng: Rng, opener: Opener) -> Result<(Store, Loaded), StoreError> {
+    /// The same for a device that is not to run, if there is one; this is no start of it.
+    pub(crate) fn open_existing(home: &Path, rng: Rng) -> Result<Option<(Store, Loaded)>, StoreError> {
+        if db::is_blank(&home.join("store.redb"))? {
+            return Ok(None);
+        }
+        Store::open_with(home, rng, db::on_disk(), Purpose::Look).map(Some)
+    }
+
+    fn open_with(home: &Path, mut rng: Rng, opener: Opener, purpose: Purpose) -> Result<(Store, Loaded), StoreError> {
         files::open_folder(home)?;
         let lock = files::lock(&home.join("lock"))?;
         let (key_path, db_path) = (home.join("store.key"), home.join("store.redb"));
@@ -148,12 +165,12 @@ impl Store {
         };
         let db = Db::open(&db_path, opener)?;
         let mut store = Store { db, rows: Rows { key, rng }, _lock: lock };
-        let loaded = store.load()?;
+        let loaded = store.load(purpose)?;
         store.db.finish()?;
         Ok((store, loaded))
     }
 
-    fn load(&mut self) -> Result<Loaded, StoreError> {
+    fn load(&mut self, purpose: Purpose) -> Result<Loaded, StoreError> {
         let rows = &mut self.rows;
         self.db.write(|write| {
             let mut numbers = write.open_table(NUMBERS)?;
@@ -163,8 +180,11 @@ impl Store {
                 return Err(StoreError::Newer(format));
             }
             numbers.insert("format", FORMAT)?;
-            let start = numbers.get("start")?.map_or(0, |v| v.value()) + 1;
-            numbers.insert("start", start)?;
+            let mut start = numbers.get("start")?.map_or(0, |v| v.value());
+            if purpose == Purpose::Run {
+                start += 1;
+                numbers.insert("start", start)?;
+            }
             let port =
                 |v: Option<redb::AccessGuard<'_, u64>>| v.and_then(|v| u16::try_from(v.value()).ok()).unwrap_or(0);
             let ports = Ports { udp: port(numbers.get("udp_port")?), tcp: port(numbers.get("tcp_port")?) };

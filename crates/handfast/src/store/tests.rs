@@ -137,12 +137,13 @@ fn b22_a_first_start_on_a_full_disk_leaves_nothing_that_a_later_one_stumbles_ove
     let home = dir.path().join("d");
     let full = Arc::new(AtomicBool::new(true));
     for _ in 0..2 {
-        let failed = Store::open_with(&home, rng(1), db::faults::on_full_disk(&full));
+        let failed = Store::open_with(&home, rng(1), db::faults::on_full_disk(&full), Purpose::Run);
         assert!(matches!(failed, Err(StoreError::Database(_))));
         assert!(!home.join("store.redb").exists());
     }
     full.store(false, Ordering::SeqCst);
-    let (store, first) = Store::open_with(&home, rng(2), db::faults::on_full_disk(&full)).expect("there is room now");
+    let (store, first) =
+        Store::open_with(&home, rng(2), db::faults::on_full_disk(&full), Purpose::Run).expect("there is room now");
     drop(store);
     let (_, second) = Store::open(&home, rng(3)).expect("same store");
     assert!(first.identity.seed() == second.identity.seed());
@@ -175,7 +176,8 @@ fn b22_a_store_goes_on_when_its_disk_has_room_again() {
     let dir = tempfile::tempdir().expect("a folder");
     let home = dir.path().join("d");
     let full = Arc::new(AtomicBool::new(false));
-    let (mut store, _) = Store::open_with(&home, rng(1), db::faults::on_full_disk(&full)).expect("new store");
+    let (mut store, _) =
+        Store::open_with(&home, rng(1), db::faults::on_full_disk(&full), Purpose::Run).expect("new store");
     store.add_peer(&peer(1, 9)).expect("stored");
     full.store(true, Ordering::SeqCst);
     for _ in 0..3 {

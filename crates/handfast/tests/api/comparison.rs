@@ -34,9 +34,10 @@ async fn a18_either_side_asks_for_a_comparison_and_consent_given_in_advance_does
         assert_eq!((at_alice.emoji.len(), at_alice.names.len(), at_alice.digits.split(' ').count()), (7, 7, 3));
         let entry = alice.sessions().await.expect("sessions").pop().expect("a session");
         assert_eq!((entry.state.as_str(), entry.comparison.as_ref()), ("comparison", Some(&at_alice)));
-        assert_eq!(alice.answer(None, true).await.expect_err("not an approval").cause, Cause::Usage);
-        assert_eq!(alice.compare(None, true).await.expect("it is open"), session);
-        assert_eq!(bob.compare(Some(session.clone()), true).await.expect("it is open"), session);
+        let named = || Some(session.clone());
+        assert_eq!(alice.answer(named(), true).await.expect_err("not an approval").cause, Cause::Usage);
+        assert_eq!(alice.compare(named(), true).await.expect("it is open"), session);
+        assert_eq!(bob.compare(named(), true).await.expect("it is open"), session);
         assert_eq!(
             (outcome(&alice, &session).await, outcome(&bob, &session).await),
             ("paired".into(), "paired".into())
@@ -58,10 +59,10 @@ async fn d8_they_differ_on_one_side_ends_both_and_nothing_is_stored() {
     let (alice, bob) = (world.device("alice").await, world.device("bob").await);
     for differs in [&alice, &bob] {
         let (_, session) = compared((&alice, VERIFY), (&bob, YES)).await;
-        differs.compare(None, false).await.expect("it is open");
+        differs.compare(Some(session.clone()), false).await.expect("it is open");
         let failed = "authentication_failed";
         assert_eq!((outcome(&alice, &session).await, outcome(&bob, &session).await), (failed.into(), failed.into()));
-        assert_eq!(alice.compare(None, true).await.expect_err("it is over").cause, Cause::Usage);
+        assert_eq!(alice.compare(Some(session), true).await.expect_err("it is over").cause, Cause::Usage);
     }
     assert!(alice.devices().await.expect("list").is_empty() && bob.devices().await.expect("list").is_empty());
     world.end().await;
@@ -75,8 +76,8 @@ async fn a_known_name_with_another_key_is_warned_of_although_nothing_was_asked()
     for home in ["bob", "another"] {
         let bob = world.builder(home).name("bob").start().await.expect("a device");
         let (_, session) = compared((&alice, VERIFY), (&bob, YES)).await;
-        alice.compare(None, true).await.expect("it is open");
-        bob.compare(None, true).await.expect("it is open");
+        alice.compare(Some(session.clone()), true).await.expect("it is open");
+        bob.compare(Some(session.clone()), true).await.expect("it is open");
         let ends = |kind: &EventKind| kind.is_terminal() && kind.session() == Some(&session);
         let last = event(&mut alice.events(0), ends).await;
         let EventKind::Paired { warning, .. } = &last.kind else { panic!("{last:?}") };

@@ -16,10 +16,12 @@
 //! # }
 //! ```
 
+pub mod frame;
 pub mod observe;
 pub mod probe;
 pub mod profile;
 mod rules;
+pub mod sightings;
 mod wiring;
 
 use std::net::IpAddr;

@@ -13,9 +13,9 @@ table inet guard {
     }
 }";
 
-/// Whoever shares its way out: its guests leave with its address.
+/// Whoever shares its way out: its guests leave with its IPv4 address, and have no IPv6 beyond it.
 pub(super) const MASQUERADE: &str = "\
-table inet share {
+table ip share {
     chain out {
         type nat hook postrouting priority srcnat;
         oifname \"wwan0\" masquerade

@@ -15,4 +15,5 @@ mod port;
 mod settings;
 
 pub use emulator::{Emulator, EmulatorBuilder, End};
+pub(crate) use port::Port;
 pub use settings::{Counters, Direction, Link};

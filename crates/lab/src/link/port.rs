@@ -27,13 +27,13 @@ pub(super) enum Read {
     Empty,
 }
 
-pub(super) struct Port {
+pub(crate) struct Port {
     socket: OwnedFd,
 }
 
 impl Port {
     /// Opens the port at interface `name`; to be called on a thread inside the emulator's namespace.
-    pub(super) fn open(name: &str) -> Result<Self> {
+    pub(crate) fn open(name: &str) -> Result<Self> {
         // No protocol yet: until it is bound to its interface the socket must not gather frames of the others.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, None).context("a packet socket")?;
@@ -71,7 +71,7 @@ impl Port {
     }
 
     /// Hands a frame over; false when the kernel would not take it.
-    pub(super) fn write(&self, frame: &[u8]) -> bool {
+    pub(crate) fn write(&self, frame: &[u8]) -> bool {
         send(&self.socket, frame, SendFlags::empty()).is_ok()
     }
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::pairing::{join, offer};
 use super::{Options, world::World};
@@ -24,6 +24,9 @@ const POLL: Duration = Duration::from_millis(250);
 
 /// How long states of which none is `paired` are watched: nothing may grow out of them that only one side has.
 const WATCH: Duration = Duration::from_secs(2);
+
+/// How long a command may take that runs the killed device itself: a joiner's search for 30 s, and its end.
+const COMMAND_LIMIT: Duration = Duration::from_secs(45);
 
 /// How long one ping may try.
 const PING_LIMIT: Duration = Duration::from_secs(5);
@@ -94,11 +97,16 @@ fn once(world: &World, run: usize, moment: Duration, gap: Duration) -> Result<Ou
     let ids = (alice.status()?.id, bob.status()?.id);
     let offer = offer(&alice, &["--yes"])?;
     std::thread::sleep(gap);
-    let joining = join(&bob, &offer.words, &["--yes"])?;
+    let mut joining = join(&bob, &offer.words, &["--yes"])?;
     std::thread::sleep(moment.saturating_sub(joining.started().elapsed()));
     let victim = if run.is_multiple_of(2) { &mut alice } else { &mut bob };
     victim.kill9();
-    victim.start_daemon().context("the killed device")?;
+    if let Err(error) = victim.start_daemon() {
+        // A command that was just starting finds no daemon and runs the device itself, with the right to.
+        ensure!(format!("{error:#}").contains("running already"), "the killed device: {error:#}");
+        ensure!(joining.wait(COMMAND_LIMIT)?.is_some(), "the command that took over still runs");
+        victim.start_daemon().context("the killed device, after the command that took over")?;
+    }
     let outcome = agree((&alice, &ids.0), (&bob, &ids.1))?;
     alice.stop()?;
     bob.stop()?;

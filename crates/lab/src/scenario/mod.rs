@@ -14,6 +14,7 @@ pub mod failures;
 pub mod footprint;
 pub mod growth;
 pub mod kill9;
+pub mod lan;
 pub mod leaks;
 pub mod pairing;
 pub mod pairings;

@@ -18,7 +18,7 @@ const PAIRING_LIMIT: Duration = Duration::from_secs(60);
 
 /// Phases of the joiner, each ended by the event of that name.
 const PHASES: [(&str, &str); 4] = [
-    ("found the record", "session_discovered"),
+    ("found the initiator", "session_discovered"),
     ("connected", "connected"),
     ("both keys proven", "approval_needed"),
     ("stored by joiner", "paired"),
@@ -30,6 +30,8 @@ pub struct Offer {
     pub process: Running,
     /// The twelve words.
     pub words: String,
+    /// The same code as a QR text.
+    pub qr: String,
     /// The session's name.
     pub session: String,
 }
@@ -104,8 +106,8 @@ pub fn offer(device: &Device, extra: &[&str]) -> Result<Offer> {
     let created = process.wait_event("code_created", WORDS_LIMIT)?;
     let words = created.text("words")?.to_owned();
     ensure!(words.split_whitespace().count() == 12, "a code has 12 words");
-    let session = created.text("session")?.to_owned();
-    Ok(Offer { process, words, session })
+    let (qr, session) = (created.text("qr")?.to_owned(), created.text("session")?.to_owned());
+    Ok(Offer { process, words, qr, session })
 }
 
 /// Enters a code on `device` through stdin; `extra` goes to `pair join - --json`.
@@ -188,17 +190,22 @@ pub fn check_mutual(one: &Device, other: &Device) -> Result<()> {
 
 /// Adds the times of all pairings to a report, phase by phase.
 pub fn report_times(report: &mut Report, pairings: &[Pairing]) {
+    report_times_of(report, "", pairings);
+}
+
+/// As [`report_times`], with the name of each row behind `prefix`.
+pub fn report_times_of(report: &mut Report, prefix: &str, pairings: &[Pairing]) {
     for (phase, _) in PHASES {
         let times: Vec<Duration> = pairings
             .iter()
             .filter_map(|pairing| pairing.phases.iter().find(|(name, _)| *name == phase).map(|(_, time)| *time))
             .collect();
-        report.times(phase, Summary::of(&times));
+        report.times(&format!("{prefix}{phase}"), Summary::of(&times));
     }
     let times = |of: fn(&Pairing) -> Duration| Summary::of(&pairings.iter().map(of).collect::<Vec<_>>());
-    report.times("join to joiner paired", times(|pairing| pairing.joiner));
-    report.times("join to initiator paired", times(|pairing| pairing.initiator));
-    report.times("join to both paired", times(Pairing::both));
+    report.times(&format!("{prefix}join to joiner paired"), times(|pairing| pairing.joiner));
+    report.times(&format!("{prefix}join to initiator paired"), times(|pairing| pairing.initiator));
+    report.times(&format!("{prefix}join to both paired"), times(Pairing::both));
 }
 
 /// Adds how many runs paired.

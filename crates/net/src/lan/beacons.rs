@@ -1,6 +1,7 @@
 //! The beacon sockets: one per family for this host, one per interface and family for the group; and what is told of
 //! datagrams that could not be sent.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
@@ -53,25 +54,15 @@ impl Beacons {
         self.open = true;
         let mut errors = Vec::new();
         for family in [Family::V4, Family::V6] {
-            if !self.hosts.contains_key(&family) {
-                match Socket::host(family) {
-                    Ok(socket) => {
-                        self.hosts.insert(family, socket);
-                    }
-                    Err(error) => errors.push(format!("beacons, {}: {error}", name(family))),
-                }
+            if let Err(error) = have(&mut self.hosts, family, || Socket::host(family)) {
+                errors.push(format!("beacons, {}: {error}", name(family)));
             }
         }
         let wanted = wanted(interfaces);
         self.groups.retain(|key, _| wanted.contains_key(key));
         for ((index, family), interface) in wanted {
-            if !self.groups.contains_key(&(index, family)) {
-                match Socket::group(family, index) {
-                    Ok(socket) => {
-                        self.groups.insert((index, family), socket);
-                    }
-                    Err(error) => errors.push(format!("beacons on {interface}, {}: {error}", name(family))),
-                }
+            if let Err(error) = have(&mut self.groups, (index, family), || Socket::group(family, index)) {
+                errors.push(format!("beacons on {interface}, {}: {error}", name(family)));
             }
         }
         errors
@@ -125,6 +116,18 @@ impl Beacons {
         }
         if left < READ_BUDGET { Poll::Ready(batch) } else { Poll::Pending }
     }
+}
+
+/// Opens a socket unless it is there.
+fn have<K: Ord>(
+    sockets: &mut BTreeMap<K, Socket>,
+    key: K,
+    open: impl FnOnce() -> io::Result<Socket>,
+) -> io::Result<()> {
+    if let Entry::Vacant(place) = sockets.entry(key) {
+        place.insert(open()?);
+    }
+    Ok(())
 }
 
 /// The interfaces and families whose groups are joined: those that are up and have an address.

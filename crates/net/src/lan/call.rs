@@ -20,8 +20,11 @@ const CONNECT: Duration = Duration::from_secs(2);
 /// Time from there to a whole C2, TLS included.
 const ANSWER: Duration = Duration::from_secs(2);
 
+/// C2, or why there is none.
+pub(super) type Outcome = Result<Box<[u8; CONFIRM_LEN]>, CallFailure>;
+
 /// Makes the call. Ends within four seconds whatever the other end does.
-pub(super) async fn call(tls: Tls, call: OutCall) -> Result<Box<[u8; CONFIRM_LEN]>, CallFailure> {
+pub(super) async fn call(tls: Tls, call: OutCall) -> Outcome {
     let stream = match timeout(CONNECT, connect(call.from, call.to)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(connect_failure(&error)),
@@ -61,7 +64,7 @@ fn connect_failure(error: &Error) -> CallFailure {
     }
 }
 
-async fn exchange(tls: &Tls, stream: TcpStream, call: &OutCall) -> Result<Box<[u8; CONFIRM_LEN]>, CallFailure> {
+async fn exchange(tls: &Tls, stream: TcpStream, call: &OutCall) -> Outcome {
     let connector = tls.connector(call.spki).map_err(|_| CallFailure::Broken)?;
     // One small message each way must not wait for another.
     stream.set_nodelay(true).map_err(|_| CallFailure::Broken)?;

@@ -11,7 +11,6 @@ use std::time::Duration;
 use handfast_proto::lan::io::{
     CallFailure, CallId, Command, Datagram, Event, InCallId, ListenerId, OutCall, Surroundings, Transmit,
 };
-use handfast_proto::wire::confirm::CONFIRM_LEN;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle, JoinSet, spawn_blocking};
@@ -19,7 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::answer::{self, Accepted, Answer, Arrived};
 use super::beacons::Beacons;
-use super::call::call;
+use super::call::{Outcome, call};
 use super::gate::Gate;
 use super::listener::{ListenError, Listener};
 use super::outbox::Outbox;
@@ -74,7 +73,7 @@ pub(super) struct Driver {
     arrived: mpsc::Receiver<Arrived>,
     to_arrived: mpsc::Sender<Arrived>,
     next_in_call: u64,
-    calls: JoinSet<(CallId, Result<Box<[u8; CONFIRM_LEN]>, CallFailure>)>,
+    calls: JoinSet<(CallId, Outcome)>,
     called_at: VecDeque<Instant>,
 }
 
@@ -252,10 +251,12 @@ impl Driver {
     }
 
     fn on_arrived(&mut self, arrived: Arrived) {
-        // One that is gone belonged to a listener that was ended meanwhile.
-        if let Some(inbound) = self.inbound.get_mut(&arrived.id) {
+        // One that is gone belonged to a listener that was ended meanwhile. An owner that is far behind would answer too
+        // late: the caller is told so by being cut.
+        if let Some(inbound) = self.inbound.get_mut(&arrived.id)
+            && self.out.push_if_room(Event::Called(arrived.id, arrived.call))
+        {
             inbound.state = InboundState::Waiting(arrived.answer);
-            self.out.push(Event::Called(arrived.id, arrived.call));
         }
     }
 

@@ -12,8 +12,8 @@ pub(super) const EVENT_QUEUE: usize = 256;
 /// Places in the channel that datagrams leave free for everything else.
 const RESERVED: usize = 64;
 
-/// Events kept beside the channel before commands are left unread. Besides answers to commands there are only calls
-/// that came in, whose number at once is limited, and the surroundings, kept once.
+/// Events kept beside the channel before commands are left unread and calls that come in are refused. On top of them
+/// come only the results of calls that run, which are few, and the surroundings, kept once.
 const LIMIT: usize = 256;
 
 /// The queue in front of the owner's channel.
@@ -35,6 +35,15 @@ impl Outbox {
         }
         self.queue.push_back(event);
         self.flush();
+    }
+
+    /// Queues an event that strangers cause; `false`, and dropped, while the owner is far behind.
+    pub(super) fn push_if_room(&mut self, event: Event) -> bool {
+        let room = self.queue.len() < LIMIT;
+        if room {
+            self.push(event);
+        }
+        room
     }
 
     /// Tells an event now, or drops it if the owner is behind.
@@ -118,10 +127,11 @@ mod tests {
         let mut results = Vec::new();
         let mut datagrams = 0;
         while let Ok(event) = receiver.try_recv() {
-            match event {
-                Event::CallDone(id, _) => results.push(id.0),
-                Event::Received(_) => datagrams += 1,
-                other => panic!("{other:?}"),
+            if let Event::CallDone(id, _) = event {
+                results.push(id.0);
+            } else {
+                assert!(matches!(event, Event::Received(_)), "{event:?}");
+                datagrams += 1;
             }
             out.flush();
         }
@@ -147,12 +157,18 @@ mod tests {
     }
 
     #[test]
-    fn commands_wait_while_many_answers_do() {
-        let (sender, _receiver) = mpsc::channel(1);
+    fn commands_and_callers_wait_while_many_answers_do() {
+        let (sender, mut receiver) = mpsc::channel(1);
         let mut out = Outbox::new(sender);
         for n in 0..=LIMIT as u64 {
             out.push(Event::CallDone(CallId(n), Err(CallFailure::TimedOut)));
         }
         assert!(!out.takes_commands());
+        assert!(!out.push_if_room(datagram()));
+        assert!(receiver.try_recv().is_ok());
+        out.flush();
+        assert!(out.takes_commands());
+        assert!(out.push_if_room(datagram()));
+        assert_eq!(out.queue.len(), LIMIT);
     }
 }

@@ -31,14 +31,17 @@ const FAR: [SocketAddr; 2] = [
 pub(super) fn read() -> Surroundings {
     let mut errors = Vec::new();
     let mut interfaces: Vec<Interface> = match getifaddrs() {
-        Ok(entries) => collect(entries.map(Entry::from), |name| index_of(name), &mut errors),
+        Ok(entries) => collect(entries.map(Entry::from), index_of, &mut errors),
         Err(error) => {
             errors.push(format!("the interfaces cannot be listed: {error}"));
             Vec::new()
         }
     };
     interfaces.sort_by_key(|i| i.index);
-    interfaces.truncate(MAX_INTERFACES);
+    if interfaces.len() > MAX_INTERFACES {
+        errors.push(format!("{} interfaces: only the first {MAX_INTERFACES} are looked at", interfaces.len()));
+        interfaces.truncate(MAX_INTERFACES);
+    }
     errors.truncate(MAX_ERRORS);
     Surroundings { interfaces, outbound: FAR.into_iter().filter_map(outbound).collect(), errors }
 }

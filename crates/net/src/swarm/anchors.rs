@@ -16,7 +16,8 @@ use super::{ids, kademlia};
 use crate::api::MAX_BOOTSTRAP;
 use crate::bootstrap::{Bootstrap, Family, Host};
 
-/// Nodes to stay connected to: two may vanish at once.
+/// Nodes to stay connected to: two may vanish at once. A node of the DHT stays connected to as many of its bootstrap
+/// nodes besides: one that restarts knows nobody until others come back to it, and newcomers begin there.
 const ANCHORS: usize = 3;
 
 /// Places at which one node may be configured: two transports, by address and by name, on two families.
@@ -90,6 +91,8 @@ pub(crate) enum Action {
 
 /// Bootstrap nodes, the nodes we are connected to, and those of them we hold.
 pub(crate) struct Anchors {
+    /// Whether we are a node of the DHT ourselves.
+    serves: bool,
     seeds: Vec<Seed>,
     nodes: BTreeMap<PeerId, BTreeSet<ConnectionId>>,
     held: BTreeMap<PeerId, ConnectionId>,
@@ -97,7 +100,7 @@ pub(crate) struct Anchors {
 }
 
 impl Anchors {
-    pub(crate) fn new(bootstrap: Vec<Bootstrap>, own: &PeerId, now: Instant) -> Anchors {
+    pub(crate) fn new(bootstrap: Vec<Bootstrap>, own: &PeerId, serves: bool, now: Instant) -> Anchors {
         let mut seeds: Vec<Seed> = Vec::new();
         // A node may stand in its own list, when all nodes share one.
         for place in bootstrap.into_iter().filter(|place| ids::peer_of(&place.tid) != *own) {
@@ -118,7 +121,8 @@ impl Anchors {
                 Some(_) | None => {}
             }
         }
-        Anchors { seeds, nodes: BTreeMap::new(), held: BTreeMap::new(), explore: Backoff::new(now + FIRST_RETRY) }
+        let explore = Backoff::new(now + FIRST_RETRY);
+        Anchors { serves, seeds, nodes: BTreeMap::new(), held: BTreeMap::new(), explore }
     }
 
     /// Puts the bootstrap nodes with literal addresses into the routing table, so that the first query can go out.
@@ -262,22 +266,26 @@ impl Anchors {
 
     /// When something is due next, if we want more nodes.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        if self.nodes.len() >= ANCHORS {
-            return None;
-        }
+        let wanted = self.wanted();
         let seeds = self
             .seeds
             .iter()
-            .filter(|seed| self.wanted() > 0 && matches!(seed.state, SeedState::Idle))
+            .filter(|seed| wanted > 0 && matches!(seed.state, SeedState::Idle))
             .map(|seed| seed.backoff.next);
-        seeds.chain([self.explore.next]).min()
+        let explore = (self.nodes.len() < ANCHORS).then_some(self.explore.next);
+        seeds.chain(explore).min()
     }
 
     /// How many more nodes to call, those aside that are being called.
     fn wanted(&self) -> usize {
         let calling =
             self.seeds.iter().filter(|s| matches!(s.state, SeedState::Dialling(_) | SeedState::Resolving(_))).count();
-        ANCHORS.saturating_sub(self.nodes.len() + calling)
+        let connected = if self.serves {
+            self.seeds.iter().filter(|seed| matches!(seed.state, SeedState::Connected)).count()
+        } else {
+            self.nodes.len()
+        };
+        ANCHORS.saturating_sub(connected + calling)
     }
 
     /// Whether a connection is held for the DHT.
@@ -288,10 +296,9 @@ impl Anchors {
     fn rehold(&mut self) -> Vec<Action> {
         let mut actions = Vec::new();
         for (peer, connections) in &self.nodes {
-            if self.held.len() >= ANCHORS {
-                break;
-            }
-            if let Some(connection) = connections.first()
+            let may = self.held.len() < ANCHORS || (self.serves && self.is_seed(peer));
+            if may
+                && let Some(connection) = connections.first()
                 && !self.held.contains_key(peer)
             {
                 self.held.insert(*peer, *connection);
@@ -373,7 +380,7 @@ mod tests {
         let mut rng = Rng::from_seed(Secret::new([1; 32]));
         let start = Instant::now();
         let own = ids::peer_of(&Tid([1; 32]));
-        let mut anchors = Anchors::new(seeds(5), &own, start);
+        let mut anchors = Anchors::new(seeds(5), &own, false, start);
         let actions = anchors.due(start, &mut rng);
         assert_eq!(dials(&actions).len(), 3);
         assert!(!dials(&actions).contains(&own));
@@ -404,7 +411,7 @@ mod tests {
     fn three_connected_nodes_are_held_and_no_more_are_called() {
         let mut rng = Rng::from_seed(Secret::new([1; 32]));
         let now = Instant::now();
-        let mut anchors = Anchors::new(seeds(5), &PeerId::random(), now);
+        let mut anchors = Anchors::new(seeds(5), &PeerId::random(), false, now);
         let mut connections = Vec::new();
         for action in anchors.due(now, &mut rng) {
             if let Action::Dial(opts) = action {
@@ -420,5 +427,23 @@ mod tests {
         let (peer, connection) = connections[0];
         assert!(anchors.disconnected(peer, connection, now));
         assert_eq!(dials(&anchors.due(now, &mut rng)).len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_serves_comes_back_to_its_bootstrap_nodes_though_it_knows_others() {
+        let mut rng = Rng::from_seed(Secret::new([1; 32]));
+        let now = Instant::now();
+        let mut anchors = Anchors::new(seeds(2), &PeerId::random(), true, now);
+        for _ in 0..ANCHORS {
+            anchors.connected_to(PeerId::random(), ConnectionId::new_unchecked(anchors.nodes.len()), now);
+        }
+        let actions = anchors.due(now, &mut rng);
+        assert_eq!(dials(&actions).len(), 2, "both are called");
+        let peer = dials(&actions)[0];
+        let connection = ConnectionId::new_unchecked(100);
+        anchors.connected_to(peer, connection, now);
+        assert!(matches!(anchors.due(now, &mut rng)[..], [Action::Hold(held, _, true)] if held == peer));
+        assert!(anchors.disconnected(peer, connection, now));
+        assert_eq!(dials(&anchors.due(now, &mut rng)), [peer], "it has restarted, say");
     }
 }

@@ -205,6 +205,9 @@ fn transport(error: &TransportError<std::io::Error>) -> DialFailure {
         DialFailure::TimedOut
     } else if text.contains("refused") {
         DialFailure::Refused
+    } else if text.contains("No route to host") {
+        // What a link says when nobody answers its address resolution.
+        DialFailure::NoHost
     } else {
         DialFailure::Other(text)
     }

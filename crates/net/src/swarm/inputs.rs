@@ -49,9 +49,9 @@ impl Driver {
         let Some(conn) = self.conns.of_swarm(connection) else {
             return;
         };
-        let by = conn.tid;
+        let (by, from) = (conn.tid, conn.address);
         if let Some(address) = candidates::observed(info, &conn.endpoint) {
-            self.out.push(NetEvent::Observed { address, by });
+            self.out.push(NetEvent::Observed { address, by, from });
         }
         if info.protocols.contains(&kademlia::PROTOCOL) {
             self.swarm.behaviour_mut().kademlia.add_node(&peer, &info.listen_addrs);

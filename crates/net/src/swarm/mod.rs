@@ -36,7 +36,7 @@ use libp2p::{Swarm, SwarmBuilder, tcp, tls, yamux};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::api::{Command, Config, DisconnectCause, NetEvent, NetworkGone, StartError, Timing, Transport};
+use crate::api::{Command, Config, DisconnectCause, NetEvent, NetworkGone, Role, StartError, Timing, Transport};
 use crate::clock::Clock;
 use crate::entropy;
 use behaviour::Behaviour;
@@ -121,9 +121,10 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
     let (stream_sender, from_streams) = mpsc::channel(STREAM_QUEUE);
     let (resolver, resolved) = mpsc::channel(RESOLVER_QUEUE);
     let now = Instant::now();
+    let serves = matches!(config.role, Role::Node { .. });
     let named = config.listen.iter().filter(|address| !address.ip.is_unspecified()).copied().collect();
     let driver = Driver {
-        anchors: anchors::Anchors::new(config.bootstrap, &ids::peer_of(&own), now),
+        anchors: anchors::Anchors::new(config.bootstrap, &ids::peer_of(&own), serves, now),
         swarm,
         commands,
         out: outbox::Outbox::new(event_sender),

@@ -441,7 +441,7 @@ async fn near_end() {
 }
 
 async fn far_end() {
-    println!("in a namespace");
+    say("in a namespace");
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).expect("readable");
     ip("link set lo up");
@@ -450,7 +450,7 @@ async fn far_end() {
     ip("address add 10.77.0.2/24 broadcast + dev v0x");
     ip("address add fe80::2/64 nodad dev v0x");
     let (mut driver, index) = Driver::opened("v0x").await;
-    println!("listening");
+    say("listening");
     for byte in 1..=5 {
         let got = driver.received(byte).await;
         assert_eq!(got.interface, index);
@@ -469,5 +469,10 @@ async fn far_end() {
         driver.call(n, OutCall { to, from: address(from), spki, request: message(1) }).await;
         assert_eq!(driver.done(n).await, Ok(message(9)), "{from}");
     }
-    println!("answered");
+    say("answered");
+}
+
+/// A line for the process that started this one.
+fn say(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("the parent reads");
 }

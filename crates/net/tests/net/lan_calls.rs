@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
-use handfast_proto::lan::io::{CallFailure, Command, ListenerId, OutCall};
+use handfast_proto::lan::io::{CallFailure, Command, Event, ListenerId, OutCall};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
 use crate::lan::{ALPN, CALL_ENDS, Client, Driver, message, own_call, server, some_key};
-use crate::support::STEP;
+use crate::support::{STEP, pick};
 
 fn loopback(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -59,6 +59,23 @@ async fn a34_every_listener_has_a_port_and_a_key_of_its_own_until_it_is_ended() 
     assert!(TcpStream::connect(loopback(second.0)).await.is_ok());
     handfast_net::lan::LanTransport::end(driver.lan).await;
     assert!(TcpStream::connect(loopback(second.0)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_listener_that_is_asked_for_again_is_a_new_one_and_their_number_is_limited() {
+    let mut driver = Driver::start();
+    let (first, again) = (driver.listen(0).await, driver.listen(0).await);
+    assert!(first.1 != again.1);
+    assert!(TcpStream::connect(loopback(first.0)).await.is_err());
+    for n in 1..16 {
+        driver.listen(n).await;
+    }
+    driver.send(Command::Listen(ListenerId(16))).await;
+    let id = ListenerId(16);
+    let error = driver.until(pick!(Event::ListenFailed { id: of, error } if *of == id => error.clone())).await;
+    assert_eq!(error, "too many listeners");
+    driver.send(Command::Unlisten(ListenerId(3))).await;
+    driver.listen(16).await;
 }
 
 /// Attack 29: the pin is checked, not only that some certificate is shown.
@@ -274,6 +291,17 @@ async fn a_call_that_the_owner_does_not_answer_is_closed() {
     driver.called().await;
     driver.send(Command::Unlisten(ListenerId(1))).await;
     assert_eq!(driver.done(2).await, Err(CallFailure::Broken), "cut with the listener");
+}
+
+#[tokio::test]
+async fn a_connection_that_has_brought_nothing_yet_ends_with_its_listener() {
+    let mut driver = Driver::start();
+    let (port, _) = driver.listen(1).await;
+    let mut early = Client::connect(loopback(port), &[ALPN]).await.expect("TLS").stream;
+    let start = Instant::now();
+    driver.send(Command::Unlisten(ListenerId(1))).await;
+    assert!(rest(&mut early).await.is_empty());
+    assert!(start.elapsed().as_millis() < 1_500, "it was held: {:?}", start.elapsed());
 }
 
 /// An answer that has been given is not lost by ending the listener right after, as a session does.

@@ -25,8 +25,9 @@ async fn trap_1_an_observed_quic_address_keeps_the_port_that_the_translation_cho
     let mut behind = node.bootstrap();
     behind.port = link.address.port;
     let mut device = Peer::device(11, vec![behind]).await;
-    let (address, by) = device.until(pick!(NetEvent::Observed { address, by } => (*address, *by))).await;
-    assert_eq!(by, node.tid());
+    let (address, by, from) =
+        device.until(pick!(NetEvent::Observed { address, by, from } => (*address, *by, *from))).await;
+    assert_eq!((by, from), (node.tid(), link.address));
     assert_eq!(address.transport, Transport::Quic);
     assert_ne!(address.port, device.address(Transport::Quic).port);
     assert_ne!(address.port, link.address.port);

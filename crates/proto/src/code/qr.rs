@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use data_encoding::BASE32_NOPAD;
+use zeroize::Zeroizing;
 
 use crate::addr::{Address, Transport};
 use crate::addr::{Class, LoopbackPolicy, classify, may_dial};
@@ -14,6 +15,8 @@ use crate::secret::Secret;
 use crate::wire::Reader;
 
 const PREFIX: &str = "HANDFAST:";
+/// Characters of a text, the prefix included, with no hint, one to three IPv4 hints, one IPv6 hint.
+const LENGTHS: [usize; 5] = [94, 101, 107, 113, 120];
 const VERSION: u8 = 1;
 const FLAG_DHT: u8 = 1;
 const FLAG_LAN: u8 = 2;
@@ -37,15 +40,24 @@ pub struct QrText {
     pub hints: Vec<IpAddr>,
 }
 
-/// Why a text with the right prefix is no QR text of ours.
+/// Why a text with the right prefix is no QR text of ours. Says nothing of what the text holds.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum QrError {
-    /// Not base32, wrong length, unknown flag, wrong checksum.
-    #[error("this QR text is damaged or incomplete")]
-    Damaged,
+    /// White space inside: it was copied in pieces.
+    #[error("this QR text has spaces or line breaks in it: it is one piece, without any")]
+    Broken,
+    /// A character that no QR text has.
+    #[error("this QR text has a character in it that no QR text has")]
+    Character,
     /// Made by a later version.
     #[error("this QR text is of version {0}, which this program does not know")]
     Version(u8),
+    /// A part is missing, or something was added.
+    #[error("this QR text has {0} characters; a whole one has 94, 101, 107, 113 or 120")]
+    Length(usize),
+    /// Wrong checksum, unknown flag, an address that nobody can have.
+    #[error("this QR text is damaged: its parts do not fit together")]
+    Damaged,
 }
 
 /// Whether `text` claims to be a QR text (any case).
@@ -93,20 +105,33 @@ impl QrText {
         format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes))
     }
 
-    /// Reads a text in any case. Everything that [`QrText::to_text`] cannot have made is refused.
+    /// Reads a text in any case. Everything that [`QrText::to_text`] cannot have made is refused; white space around it
+    /// is not a part of it.
     pub fn parse(text: &str) -> Result<QrText, QrError> {
         let text = text.trim();
         if !has_prefix(text) {
             return Err(QrError::Damaged);
         }
-        let body = text[PREFIX.len()..].to_ascii_uppercase();
-        let bytes = BASE32_NOPAD.decode(body.as_bytes()).map_err(|_| QrError::Damaged)?;
-        let first = *bytes.first().ok_or(QrError::Damaged)?;
-        if first >> 4 != VERSION {
-            return Err(QrError::Version(first >> 4));
+        let body = Zeroizing::new(text[PREFIX.len()..].to_ascii_uppercase());
+        if body.contains(char::is_whitespace) {
+            return Err(QrError::Broken);
         }
+        if !body.bytes().all(|b| matches!(b, b'A'..=b'Z' | b'2'..=b'7')) {
+            return Err(QrError::Character);
+        }
+        // A later version may have other lengths: which one it is stands in the first character.
+        let version = body.bytes().next().and_then(version_of).unwrap_or(VERSION);
+        if version != VERSION {
+            return Err(QrError::Version(version));
+        }
+        if !LENGTHS.contains(&text.len()) {
+            return Err(QrError::Length(text.len()));
+        }
+        // Unused bits that are not zero are refused here.
+        let bytes = Zeroizing::new(BASE32_NOPAD.decode(body.as_bytes()).map_err(|_| QrError::Damaged)?);
         let (content, sum) = bytes.split_at_checked(bytes.len().saturating_sub(2)).ok_or(QrError::Damaged)?;
-        if first & 0x0f & !(FLAG_DHT | FLAG_LAN) != 0 || sum != checksum(content) {
+        let flags = content.first().ok_or(QrError::Damaged)? & 0x0f;
+        if flags & !(FLAG_DHT | FLAG_LAN) != 0 || sum != checksum(content) {
             return Err(QrError::Damaged);
         }
         QrText::read(content).ok_or(QrError::Damaged)
@@ -139,6 +164,16 @@ impl QrText {
         }
         Some(QrText { code, tid, in_dht: flags & FLAG_DHT != 0, on_lan: flags & FLAG_LAN != 0, port, hints })
     }
+}
+
+/// The version in the first base32 character: the upper four of its five bits.
+fn version_of(first: u8) -> Option<u8> {
+    let value = match first {
+        b'A'..=b'Z' => first - b'A',
+        b'2'..=b'7' => first - b'2' + 26,
+        _ => return None,
+    };
+    Some(value >> 1)
 }
 
 fn checksum(bytes: &[u8]) -> [u8; 2] {
@@ -180,6 +215,7 @@ mod tests {
         }
     }
 
+    /// Attack 34.
     #[test]
     fn attack_34_damaged_texts_are_refused_before_anything_is_sent() {
         let text = sample(&["192.168.1.2"]).to_text();
@@ -189,27 +225,61 @@ mod tests {
             let changed: String = chars.into_iter().collect();
             assert!(QrText::parse(&changed).is_err(), "character {i}");
         }
-        assert!(matches!(QrText::parse(&text[..text.len() - 1]), Err(QrError::Damaged)));
-        assert!(QrText::parse(&format!("{text}A")).is_err());
-        assert!(QrText::parse("HANDFAST:").is_err());
-        assert!(sample(&["169.254.1.1"]).to_text().parse_is_err());
+        let refused = |text: &str| QrText::parse(text).err();
+        assert_eq!(refused(&text[..text.len() - 1]), Some(QrError::Length(100)));
+        assert_eq!(refused(&format!("{text}A")), Some(QrError::Length(102)));
+        assert_eq!(refused(&format!("{}A", sample(&["2a0a::7"]).to_text())), Some(QrError::Length(121)));
+        assert_eq!(refused("HANDFAST:"), Some(QrError::Length(9)));
+        assert_eq!(refused(&text.replace('2', "1")), Some(QrError::Character));
+        assert_eq!(refused(&sample(&["169.254.1.1"]).to_text()), Some(QrError::Damaged));
     }
 
-    trait ParseIsErr {
-        fn parse_is_err(&self) -> bool;
-    }
-
-    impl ParseIsErr for String {
-        fn parse_is_err(&self) -> bool {
-            QrText::parse(self).is_err()
+    /// Attack 34: white space around a text is no part of it, white space inside is not repaired.
+    #[test]
+    fn a_pasted_text_may_have_white_space_around_it_but_not_inside() {
+        let qr = sample(&["192.168.1.2"]);
+        let text = qr.to_text();
+        for around in [format!("  {text}\n"), format!("\r\n\t{text}\r\n"), format!("\u{a0}{text}\u{3000}")] {
+            assert!(QrText::parse(&around) == Ok(qr.clone()));
+        }
+        for inside in [text.replace(':', ": "), format!("{}\n{}", &text[..60], &text[60..])] {
+            assert_eq!(QrText::parse(&inside).err(), Some(QrError::Broken));
         }
     }
 
+    /// Attack 34: base32 of 57 bytes leaves four bits of the last character unused.
     #[test]
-    fn a_later_version_is_told_apart_from_damage() {
-        let mut bytes = vec![2 << 4];
-        bytes.extend_from_slice(&[0; 52]);
+    fn unused_bits_that_are_not_zero_are_refused() {
+        let text = sample(&["192.168.1.2"]).to_text();
+        let (rest, last) = text.split_at(text.len() - 1);
+        let at = BASE32.find(last).expect("a base32 character");
+        assert_eq!(at % 16, 0, "they are zero as written");
+        for unused in 1..16 {
+            assert_eq!(
+                QrText::parse(&format!("{rest}{}", &BASE32[at + unused..=at + unused])).err(),
+                Some(QrError::Damaged)
+            );
+        }
+    }
+
+    const BASE32: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
+
+    #[test]
+    fn a_flag_of_the_future_is_refused_although_the_checksum_is_right() {
+        let mut bytes = vec![(VERSION << 4) | 4];
+        bytes.extend_from_slice(&[0; 50]);
+        bytes.extend_from_slice(&checksum(&bytes));
         let text = format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes));
-        assert_eq!(QrText::parse(&text).err(), Some(QrError::Version(2)));
+        assert_eq!(QrText::parse(&text).err(), Some(QrError::Damaged));
+    }
+
+    #[test]
+    fn every_later_version_is_told_apart_from_damage_whatever_its_length() {
+        for version in 2..16 {
+            let mut bytes = vec![version << 4];
+            bytes.extend_from_slice(&[0; 40]);
+            let text = format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes));
+            assert_eq!(QrText::parse(&text).err(), Some(QrError::Version(version)));
+        }
     }
 }

@@ -124,7 +124,7 @@ impl Lan {
     /// Calls our own listener at every address of ours, and at each only once in a window.
     pub(super) fn check_own_addresses(&mut self, id: WindowId, now: Time) {
         let Some(window) = self.windows.get_mut(&id) else { return };
-        for ip in window.to_check(&self.surroundings) {
+        for ip in window.unchecked(&self.surroundings) {
             if !self.self_check(id, ip, now)
                 && let Some(window) = self.windows.get_mut(&id)
             {

@@ -351,7 +351,7 @@ impl Window {
     }
 
     /// Own addresses that a call is due to.
-    pub(super) fn to_check(&mut self, surroundings: &crate::lan::io::Surroundings) -> Vec<IpAddr> {
+    pub(super) fn unchecked(&mut self, surroundings: &crate::lan::io::Surroundings) -> Vec<IpAddr> {
         let own: Vec<IpAddr> = place::usable(surroundings).into_iter().flat_map(place::sources).collect();
         own.into_iter().filter(|ip| self.checked.insert(*ip)).collect()
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::id::JobId;
 use crate::keys::CodeKeys;
 use crate::limits;
-use crate::session::{Context, Job};
+use crate::session::{Context, Job, earlier};
 use crate::time::Time;
 use crate::wire::advert::{Advert, AdvertState};
 use crate::wire::record::MAX_TTL;
@@ -23,6 +23,8 @@ pub(super) struct Advertiser {
     again: bool,
     backoff: Duration,
     content: Content,
+    /// When to say that no node has taken the first record.
+    unheard: Option<Time>,
 }
 
 /// What the record says.
@@ -43,10 +45,21 @@ impl Advertiser {
             again: false,
             backoff,
             content: Content::Open,
+            unheard: dht.then(|| now + limits::NO_NODE_YET),
         }
     }
 
-    pub(super) fn next(&self) -> Option<Time> {
+    /// Whether it must be said now that no node has taken the record; once.
+    pub(super) fn is_unheard(&mut self, now: Time) -> bool {
+        self.unheard.take_if(|at| *at <= now).is_some()
+    }
+
+    /// When something is due.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        earlier(self.next(), self.unheard)
+    }
+
+    fn next(&self) -> Option<Time> {
         if self.running.is_some() || !self.enabled { None } else { self.next }
     }
 
@@ -60,6 +73,7 @@ impl Advertiser {
     pub(super) fn close(&mut self, state: AdvertState, now: Time) {
         self.content = Content::Over { state, left: 2 };
         self.running = None;
+        self.unheard = None;
         self.next = Some(now);
     }
 
@@ -75,6 +89,7 @@ impl Advertiser {
             return false;
         }
         self.backoff = BACKOFF_MIN;
+        self.unheard = None;
         self.next = match &mut self.content {
             Content::Open if self.again => Some(now),
             Content::Open => Some(now + limits::REPUBLISH),

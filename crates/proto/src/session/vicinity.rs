@@ -1,5 +1,7 @@
 //! What a session knows of the networks around its device: enough to name why a device that was found cannot be reached.
 
+use std::net::IpAddr;
+
 use crate::addr::{Address, Class, InterfaceAddress, classify, on_link};
 use crate::cause::Cause;
 use crate::session::DialFailure;
@@ -16,10 +18,14 @@ pub struct Vicinity {
 }
 
 impl Vicinity {
+    /// Whether `ip` is in a network of ours.
+    pub(super) fn is_near(&self, ip: IpAddr) -> bool {
+        self.networks.iter().any(|n| on_link(n, ip))
+    }
+
     /// Why none of `addresses` could be connected to, of whose tries the last one ended with `failure`.
     pub(super) fn explain(&self, addresses: &[Address], failure: DialFailure) -> Cause {
-        let is_near = |a: &Address| self.networks.iter().any(|n| on_link(n, a.ip));
-        let near = addresses.iter().any(is_near);
+        let near = addresses.iter().any(|a| self.is_near(a.ip));
         let local = !addresses.is_empty()
             && addresses.iter().all(|a| matches!(classify(a.ip), Class::Private | Class::Shared | Class::LinkLocal));
         match failure {

@@ -74,6 +74,8 @@ pub(crate) struct Bench {
     /// Pairings that were made durable as pending.
     pub(crate) stored: Vec<Agreement>,
     pub(crate) paired: usize,
+    /// No node answers: publications wait for the test like everything else.
+    pub(crate) dht_is_gone: bool,
     next_stream: u64,
 }
 
@@ -105,6 +107,7 @@ impl Bench {
             jobs: Vec::new(),
             stored: Vec::new(),
             paired: 0,
+            dht_is_gone: false,
             next_stream: u64::from(n) * 1_000_000,
         }
     }
@@ -156,7 +159,7 @@ impl Bench {
                     }
                     self.table.handle_job(id, JobResult::Stored, now);
                 }
-                Output::Job(id, Job::Publish(_)) => {
+                Output::Job(id, Job::Publish(_)) if !self.dht_is_gone => {
                     self.table.handle_job(id, JobResult::Published { stored_on: 3 }, now);
                 }
                 Output::Job(id, job) => self.jobs.push((id, job)),
@@ -275,6 +278,15 @@ impl Bench {
 
     pub(crate) fn asked(&self) -> usize {
         self.events.iter().filter(|e| matches!(e, Event::ApprovalNeeded { .. })).count()
+    }
+
+    /// What was said to be wrong while it went on.
+    pub(crate) fn troubles(&self) -> Vec<Cause> {
+        let cause = |e: &Event| match e {
+            Event::TroubleNoticed { cause, .. } => Some(*cause),
+            _ => None,
+        };
+        self.events.iter().filter_map(cause).collect()
     }
 
     /// How its sessions failed.

@@ -569,3 +569,21 @@ fn c22_a_device_has_at_most_eight_live_sessions() {
     assert!(bench.table.cancel(None, now).is_err(), "which one?");
     assert!(!bench.events.iter().any(|e| matches!(e, Event::Paired { .. })));
 }
+
+#[test]
+fn b36_a_code_that_no_node_takes_says_so_after_two_seconds_and_goes_on() {
+    for answers_at in [None, Some(1_900), Some(2_500)] {
+        let mut bench = Bench::new(1);
+        bench.dht_is_gone = true;
+        bench.code(600);
+        let (publish, _) = bench.jobs.remove(0);
+        if let Some(at) = answers_at {
+            bench.wait(Duration::from_millis(at));
+            bench.job_done(publish, JobResult::Published { stored_on: 1 });
+        }
+        bench.wait(Duration::from_secs(30));
+        let said: &[Cause] = if answers_at == Some(1_900) { &[] } else { &[Cause::NoBootstrap] };
+        assert_eq!(bench.troubles(), said, "a node answers at {answers_at:?}");
+        assert!(bench.causes().is_empty());
+    }
+}

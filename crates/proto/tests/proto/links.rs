@@ -507,8 +507,18 @@ fn peers(n: usize) -> Vec<Peer> {
 
 /// Look-ups by minute while nobody is there, for so long.
 fn look_ups(desk: &mut Desk, minutes: u64) -> BTreeMap<u64, usize> {
+    look_ups_beside(desk, minutes, 0)
+}
+
+/// The same while the device joins codes, with so many look-ups at the start of each minute.
+fn look_ups_beside(desk: &mut Desk, minutes: u64, of_codes: usize) -> BTreeMap<u64, usize> {
     let mut per_minute: BTreeMap<u64, usize> = BTreeMap::new();
+    let mut last = None;
     while desk.now < Duration::from_secs(60 * minutes) {
+        if last.replace(desk.now.as_secs() / 60) != Some(desk.now.as_secs() / 60) {
+            let now = desk.clocks();
+            (0..of_codes).for_each(|_| desk.links.code_was_looked_up(now));
+        }
         desk.wait(Duration::from_millis(100));
         for (id, job) in std::mem::take(&mut desk.jobs) {
             let result = match job {
@@ -538,6 +548,18 @@ fn a_search_asks_the_dht_less_and_less_and_all_of_them_never_more_than_their_sha
     let share = 2 * limits::PRESENCE_QUERIES_PER_MINUTE as usize;
     assert!(per_minute.values().all(|n| *n <= share), "{per_minute:?}");
     assert!(per_minute.values().sum::<usize>() <= 10 * limits::PRESENCE_QUERIES_PER_MINUTE as usize);
+}
+
+#[test]
+fn what_codes_ask_the_dht_is_not_left_for_presence() {
+    for (of_codes, left) in [(6, 24), (20, 10), (40, 0)] {
+        let mut desk = Desk::new(peers(30), Vec::new());
+        let per_minute = look_ups_beside(&mut desk, 10, of_codes);
+        let of_presence: usize = per_minute.values().sum();
+        // Ten minutes of the clock touch eleven of the allowance, and a search that does not fit is not made in part.
+        assert!(of_presence <= 11 * left, "{left} left: {per_minute:?}");
+        assert!(of_presence > 5 * left || left == 0, "{left} left: {per_minute:?}");
+    }
 }
 
 #[test]

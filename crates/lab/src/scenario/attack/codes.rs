@@ -100,7 +100,7 @@ fn untidy_qr_text(stage: &Stage) -> Result<String> {
     let shown = stage.offer_published(&["--yes"])?;
     let created = shown.process.wait_event("code_created", ANSWER)?;
     let text = format!("  \t{}  ", created.text("qr")?.to_lowercase());
-    let offer = Offer { process: shown.process, words: text, session: shown.session };
+    let offer = Offer { process: shown.process, words: text, qr: shown.qr, session: shown.session };
     pairing::finish(offer, |text| stage.join(text, &["--yes"]))?;
     Ok("paired".to_owned())
 }
@@ -155,7 +155,7 @@ fn initiator_clock(stage: &Stage) -> Result<String> {
 fn joiner_clock(stage: &Stage) -> Result<String> {
     with_moved_clock(stage, |carol| {
         let shown = stage.offer_published(&["--yes"])?;
-        let offer = Offer { process: shown.process, words: shown.words, session: shown.session };
+        let offer = Offer { process: shown.process, words: shown.words, qr: shown.qr, session: shown.session };
         pairing::finish(offer, |words| pairing::join(carol, words, &["--yes"])).map(drop)
     })
 }

@@ -241,7 +241,7 @@ fn rewritten(stage: &Stage, change: impl Fn(&mut Vec<u8>)) -> Result<String> {
 
 fn unknown_modes(stage: &Stage) -> Result<String> {
     let shown = stage.offer_published(&["--yes"])?;
-    for mode in [0, 3, 4, 0x82, 0xff] {
+    for mode in [0, 3, 4, 0x80, 0x83, 0x84, 0xff] {
         let started =
             Started::new(&shown.code.secrets, stage.mallory.tid(), shown.tid, &Opening { mode, ..Opening::default() })?;
         let (_, reply) = stage.say(&shown, started.frames)?;

@@ -14,7 +14,7 @@
 
 mod codes;
 mod flips;
-mod forge;
+pub(in crate::scenario) mod forge;
 mod hellos;
 mod holders;
 mod home;

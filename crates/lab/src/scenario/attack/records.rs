@@ -1,6 +1,6 @@
 //! Attacks by records and by nodes of the DHT: forged, old, too many, and adverts that want something dialled.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -218,6 +218,9 @@ fn forbidden_addresses(stage: &Stage) -> Result<String> {
         ensure!(captured.lost == 0 && !captured.packets.is_empty(), "the capture is not complete");
         for packet in &captured.packets {
             let Some(ends) = packet.ends() else { continue };
+            if is_beacon(ends.to) {
+                continue;
+            }
             for ip in [ends.from.ip(), ends.to.ip()] {
                 ensure!(!is_forbidden(ip), "a packet from {} to {}", ends.from, ends.to);
             }
@@ -225,6 +228,13 @@ fn forbidden_addresses(stage: &Stage) -> Result<String> {
         }
     }
     Ok(format!("not one packet to any of them; the joiner ended with {seen}"))
+}
+
+/// A search on the local network goes on beside the one in the DHT (protocol section 6.1).
+fn is_beacon(to: SocketAddr) -> bool {
+    let groups: [IpAddr; 2] =
+        [Ipv4Addr::new(224, 0, 0, 254).into(), Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0, 0x4846).into()];
+    to.port() == handfast_proto::wire::beacon::PORT && groups.contains(&to.ip())
 }
 
 /// Where nothing of the joiner's may go. There is no resolver either: port 53 is looked for apart.

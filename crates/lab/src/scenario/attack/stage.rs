@@ -92,6 +92,7 @@ pub(super) struct Stage {
 pub(super) struct Shown {
     pub(super) process: Running,
     pub(super) words: String,
+    pub(super) qr: String,
     pub(super) session: String,
     pub(super) code: Knowledge,
     /// Alice's transport key and addresses.
@@ -294,7 +295,8 @@ impl Stage {
 
     /// Bob enters a shown code, and the two get paired as if there had been no attack.
     pub(super) fn still_pairs(&self, shown: Shown) -> Result<()> {
-        let offer = Offer { process: shown.process, words: shown.words, session: shown.session };
+        let Shown { process, words, qr, session, .. } = shown;
+        let offer = Offer { process, words, qr, session };
         pairing::finish(offer, |words| self.join(words, &["--yes"])).map(drop).context("the honest pairing")
     }
 }
@@ -317,13 +319,14 @@ impl Shown {
 
 /// Lets a device show a code.
 pub(super) fn shown_by(device: &Device, extra: &[&str]) -> Result<Shown> {
-    let Offer { process, words, session } = pairing::offer(device, extra)?;
-    let created = process.wait_event("code_created", ANSWER)?;
-    let qr = QrText::parse(created.text("qr")?).context("the QR text of a shown code")?;
-    let addresses = qr.addresses();
-    ensure!(!addresses.is_empty(), "the QR text has no address hints");
+    let Offer { process, words, qr, session } = pairing::offer(device, extra)?;
+    let parsed = QrText::parse(&qr).context("the QR text of a shown code")?;
+    // Every node it is connected to sees them.
+    let listed = device.status()?.addresses.into_iter().filter(|own| own.scope == "internet");
+    let addresses = listed.map(|own| own.address.parse()).collect::<Result<Vec<Address>, _>>()?;
+    ensure!(!addresses.is_empty(), "the device has no public address");
     let code = Knowledge::of(&words)?;
-    Ok(Shown { process, words, session, code, tid: qr.tid, addresses })
+    Ok(Shown { process, words, qr, session, code, tid: parsed.tid, addresses })
 }
 
 /// Says on stderr what is being played: a run takes minutes, and one that stands still must tell where.

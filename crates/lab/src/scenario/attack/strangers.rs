@@ -249,7 +249,7 @@ fn newcomer_pairs(stage: &Stage, shown: Shown, name: &str) -> Result<Duration> {
     carol.start_daemon()?;
     stage.trust(carol.status()?.id);
     let start = Instant::now();
-    let offer = Offer { process: shown.process, words: shown.words, session: shown.session };
+    let offer = Offer { process: shown.process, words: shown.words, qr: shown.qr, session: shown.session };
     pairing::finish(offer, |words| pairing::join(&carol, words, &["--yes"])).context("the honest pairing")?;
     let took = start.elapsed();
     ensure!(took < FLOODED_LIMIT || !stage.options.limits, "the honest pairing took {took:?}");

@@ -86,9 +86,10 @@ struct Ping {
     sent: Option<(StreamId, Time)>,
 }
 
-/// A minute's allowance of DHT queries.
+/// What a minute's allowance of DHT queries was used for.
 struct QueryBudget {
-    left: u32,
+    presence: u32,
+    codes: u32,
     refill: Time,
 }
 
@@ -106,7 +107,7 @@ impl Links {
             pings: Vec::new(),
             ping_streams: BTreeMap::new(),
             addresses: Vec::new(),
-            queries: QueryBudget { left: limits::PRESENCE_QUERIES_PER_MINUTE, refill: now.time },
+            queries: QueryBudget::new(now.time),
             published: 0,
             jobs: BTreeMap::new(),
             next_job: 0,
@@ -201,6 +202,12 @@ impl Links {
             self.addresses = addresses;
             self.publish_all(now);
         }
+    }
+
+    /// The DHT was asked for a code: that comes first, and leaves less for the search for paired devices.
+    pub fn code_was_looked_up(&mut self, now: Now) {
+        self.queries.refill(now.time);
+        self.queries.codes = self.queries.codes.saturating_add(1);
     }
 
     /// The DHT came within reach.
@@ -411,21 +418,22 @@ impl Entry {
 }
 
 impl QueryBudget {
+    fn new(now: Time) -> QueryBudget {
+        QueryBudget { presence: 0, codes: 0, refill: now }
+    }
+
     fn refill(&mut self, now: Time) {
         if now >= self.refill {
-            self.left = limits::PRESENCE_QUERIES_PER_MINUTE;
-            self.refill = now + Duration::from_secs(60);
+            *self = QueryBudget { presence: 0, codes: 0, refill: now + Duration::from_secs(60) };
         }
     }
 
     fn take(&mut self, n: usize) -> bool {
-        let n = u32::try_from(n).unwrap_or(u32::MAX);
-        let enough = self.left >= n;
-        if enough {
-            self.left -= n;
-        } else {
-            self.left = 0;
-        }
+        let presence = self.presence.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        let enough = presence <= limits::PRESENCE_QUERIES_PER_MINUTE
+            && presence.saturating_add(self.codes) <= limits::DHT_QUERIES_PER_MINUTE;
+        // Once it is not enough for one, the others wait as well, so that all get their turn.
+        self.presence = if enough { presence } else { limits::PRESENCE_QUERIES_PER_MINUTE };
         enough
     }
 }

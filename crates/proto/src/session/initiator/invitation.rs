@@ -99,6 +99,11 @@ impl Invitation {
         self.code_mut().is_some_and(|code| code.advertiser.published(id, stored_on, now))
     }
 
+    /// Whether no node has taken the record for a while; told once.
+    pub(super) fn is_unheard(&mut self, now: Time) -> bool {
+        self.code_mut().is_some_and(|code| code.advertiser.is_unheard(now))
+    }
+
     /// What the record of the code says has changed.
     pub(super) fn advertise_anew(&mut self, now: Time) {
         if let Some(code) = self.code_mut() {
@@ -113,9 +118,9 @@ impl Invitation {
         }
     }
 
-    /// When the record is due.
+    /// When the record, or news of it, is due.
     pub(super) fn next_advert(&self) -> Option<Time> {
-        self.code().and_then(|code| code.advertiser.next())
+        self.code().and_then(|code| code.advertiser.deadline())
     }
 
     /// Publishes the record of the code, or buries it, if that is due.

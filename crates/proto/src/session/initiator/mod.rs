@@ -71,6 +71,9 @@ struct HalfOpen {
 impl Initiator {
     /// A new code, open for `ttl`.
     pub(super) fn new(id: SessionId, keys: CodeKeys, options: Options, ttl: Duration, cx: &mut Context<'_>) -> Self {
+        if !cx.config.dht && cx.config.alone == Cause::NoBootstrap {
+            cx.event(Event::TroubleNoticed { session: id.clone(), cause: Cause::NoBootstrap });
+        }
         let invitation = Invitation::Code(Box::new(CodeInvitation {
             keys,
             ends: cx.now.time + ttl,
@@ -335,6 +338,9 @@ impl Initiator {
         self.attempt_timeout(cx);
         if matches!(self.phase, Phase::Open) {
             self.reverse.run(cx);
+        }
+        if self.invitation.is_unheard(now) {
+            cx.event(Event::TroubleNoticed { session: self.id.clone(), cause: Cause::NoBootstrap });
         }
         if self.invitation.has_expired(now) && matches!(self.phase, Phase::Open) {
             self.end(Outcome::Failed(Cause::CodeExpired), cx);

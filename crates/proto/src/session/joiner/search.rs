@@ -42,9 +42,9 @@ pub(super) struct Search {
 /// What the person has been told of.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Warned {
-    OfNothing,
-    OfAbsence,
-    OfSilence,
+    Nothing,
+    Absence,
+    Silence,
 }
 
 /// What H2 of a candidate means for the session.
@@ -78,6 +78,8 @@ struct Candidate {
     /// Its transport key; of a device found on the local network it is known once a connection stands.
     tid: Option<Tid>,
     found_by: FoundBy,
+    /// Its addresses are on one link with us; those that are not make another candidate.
+    near: bool,
     addresses: Vec<Address>,
     state: State,
     dials: u32,
@@ -114,7 +116,7 @@ impl Search {
             newer_version: false,
             answered: 0,
             lan,
-            warned: Warned::OfNothing,
+            warned: Warned::Nothing,
         }
     }
 
@@ -203,6 +205,7 @@ impl Search {
         self.answered = self.answered.max(answered);
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
     pub(super) fn dialled(
         &mut self,
         id: JobId,
@@ -361,11 +364,11 @@ impl Search {
             return None;
         }
         if self.has_found() {
-            self.warned = Warned::OfSilence;
+            self.warned = Warned::Silence;
             let cause = self.explained(Cause::Unreachable, config);
             return self.candidates.iter().any(|c| c.dial_failure.is_some()).then_some(cause);
         }
-        self.warned = Warned::OfAbsence;
+        self.warned = Warned::Absence;
         let dht_is_missing = if self.look_up.enabled { self.answered == 0 } else { config.alone == Cause::NoBootstrap };
         if self.lan && !config.vicinity.usable && now.since(self.look_up.started) >= limits::TROUBLE {
             Some(Cause::NoNetwork)
@@ -377,9 +380,9 @@ impl Search {
     /// When that is due. That no DHT is configured is known from the start.
     fn trouble_at(&self, config: &Config) -> Option<Time> {
         match (self.warned, self.found_at) {
-            (Warned::OfSilence, _) | (Warned::OfAbsence, None) => None,
+            (Warned::Silence, _) | (Warned::Absence, None) => None,
             (_, Some(found)) => Some(found + limits::TROUBLE),
-            (Warned::OfNothing, None) => {
+            (Warned::Nothing, None) => {
                 let known = !self.look_up.enabled && config.alone == Cause::NoBootstrap;
                 Some(if known { self.look_up.started } else { self.look_up.started + limits::TROUBLE })
             }
@@ -465,7 +468,7 @@ impl Search {
             None => Some(started + limits::FIND),
         };
         let trouble = match (self.warned, self.found_at) {
-            (Warned::OfSilence, _) | (Warned::OfAbsence, None) => None,
+            (Warned::Silence, _) | (Warned::Absence, None) => None,
             (_, found) => Some(found.unwrap_or(started) + limits::TROUBLE),
         };
         earlier(earlier(at, limit), trouble)
@@ -502,27 +505,37 @@ impl Search {
         cx: &mut Context<'_>,
     ) {
         let now = cx.now.time;
-        // Each finder's find is a candidate of its own, so that what one has found need not wait for what another tries.
-        let same = |c: &&mut Candidate| {
-            c.found_by == found_by
-                && match found_by {
-                    FoundBy::Lan => c.addresses.iter().any(|a| addresses.iter().any(|b| a.ip == b.ip)),
-                    FoundBy::Dht | FoundBy::Qr => c.tid == tid,
-                }
-        };
-        if let Some(known) = self.candidates.iter_mut().find(same) {
-            let fresh: Vec<Address> = addresses.iter().copied().filter(|a| !known.addresses.contains(a)).collect();
-            known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
-            return;
-        }
-        if self.candidates.len() >= limits::MAX_CANDIDATES {
-            return;
-        }
-        self.candidates.push(Candidate::new(tid, found_by, addresses, now));
         if self.found_at.is_none() {
             self.found_at = Some(now);
             let addresses = addresses.to_vec();
             cx.event(Event::SessionDiscovered { session: session.clone(), found_by, addresses });
+        }
+        // What is on one link with us goes first: the way round by a router may work as well, and is the longer one.
+        let is_near = |a: &Address| cx.config.vicinity.is_near(a.ip);
+        let (near, far): (Vec<Address>, Vec<Address>) = addresses.iter().copied().partition(is_near);
+        let head_start = if near.is_empty() { Duration::ZERO } else { limits::NEAR_FIRST };
+        for (addresses, is_near, at) in [(near, true, now), (far, false, now + head_start)] {
+            // A device that names no address is one that cannot be reached, which is said of it too.
+            if !addresses.is_empty() || (!is_near && head_start.is_zero()) {
+                self.add_part(Candidate::new(tid, found_by, is_near, addresses, at));
+            }
+        }
+    }
+
+    /// Each finder's find is a candidate of its own, so that what one has found need not wait for what another tries.
+    fn add_part(&mut self, new: Candidate) {
+        let same = |c: &&mut Candidate| {
+            (c.found_by, c.near) == (new.found_by, new.near)
+                && match new.found_by {
+                    FoundBy::Lan => c.addresses.iter().any(|a| new.addresses.iter().any(|b| a.ip == b.ip)),
+                    FoundBy::Dht | FoundBy::Qr => c.tid == new.tid,
+                }
+        };
+        if let Some(known) = self.candidates.iter_mut().find(same) {
+            let fresh: Vec<Address> = new.addresses.into_iter().filter(|a| !known.addresses.contains(a)).collect();
+            known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
+        } else if self.candidates.len() < limits::MAX_CANDIDATES {
+            self.candidates.push(new);
         }
     }
 }
@@ -537,12 +550,13 @@ impl LookUp {
 }
 
 impl Candidate {
-    fn new(tid: Option<Tid>, found_by: FoundBy, addresses: &[Address], now: Time) -> Candidate {
+    fn new(tid: Option<Tid>, found_by: FoundBy, near: bool, addresses: Vec<Address>, at: Time) -> Candidate {
         Candidate {
             tid,
             found_by,
-            addresses: addresses.to_vec(),
-            state: State::Waiting { until: now },
+            near,
+            addresses,
+            state: State::Waiting { until: at },
             dials: 0,
             unproven: 0,
             failure: None,

@@ -38,6 +38,8 @@ pub(crate) struct CodeSecrets {
     pub(crate) psk: [u8; 32],
     pub(crate) tag: [u8; 32],
     pub(crate) adv_sig: [u8; 32],
+    pub(crate) lan: [u8; 32],
+    pub(crate) confirm: [u8; 32],
 }
 
 /// What one side says of itself in H3 or H4 and how it signs that. Made right; the attack then makes it wrong.
@@ -67,7 +69,13 @@ impl CodeSecrets {
             schedule.expand(&label(name), &mut key).ok().context("HKDF gives 32 bytes")?;
             Ok(key)
         };
-        Ok(Self { psk: key("psk")?, tag: key("tag")?, adv_sig: key("adv sig")? })
+        Ok(Self {
+            psk: key("psk")?,
+            tag: key("tag")?,
+            adv_sig: key("adv sig")?,
+            lan: key("lan")?,
+            confirm: key("confirm")?,
+        })
     }
 
     /// The secrets of a code that nobody has.
