@@ -9,7 +9,7 @@ use crate::Error;
 use crate::engine::actor::Actor;
 use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
-use crate::event::{Comparison, DeviceCard, EventKind};
+use crate::event::{Comparison, DeviceCard, EventKind, SeenDevice};
 use crate::handle::RoundTrip;
 use crate::store::worker::{Asker, Change};
 use crate::store::{Contact, PeerRow};
@@ -139,6 +139,15 @@ impl Actor {
             session::Event::ComparisonNeeded { session, sas, path } => {
                 let (comparison, path) = (Comparison::from(&sas), path.name().to_owned());
                 self.hub.publish(EventKind::ComparisonNeeded { session: session.0, comparison, path });
+            }
+            session::Event::DeviceSeen { session, device } => {
+                self.hub.publish(EventKind::DeviceSeen { session: session.0, device: SeenDevice::from(&device) });
+            }
+            session::Event::DeviceGone { session, nid } => {
+                self.hub.publish(EventKind::DeviceGone { session: session.0, id: nid.shown() });
+            }
+            session::Event::RequestRejected { session } => {
+                self.hub.publish(EventKind::RequestRejected { session: session.0 });
             }
             session::Event::Paired { session, pairing_id, device, path, elapsed } => {
                 self.shown.end(&session.0);
