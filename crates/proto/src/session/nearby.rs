@@ -127,10 +127,9 @@ impl Nearby {
             return Err(SelectError::Busy);
         }
         match self.host.serves() {
-            Some((_, true)) => return Err(SelectError::Busy),
-            // It has just asked for the same: its comparison is on its way.
-            Some((from, false)) if ips.contains(&from.address.ip) => return Ok(()),
-            Some((_, false)) if !self.host.drop_joiners(cx) => return Err(SelectError::Busy),
+            // It has asked for the same: its comparison is there or on its way.
+            Some(served) if served.who.is_some_and(|who| who.nid == nid) => return Ok(()),
+            Some(served) if served.shown || !self.host.drop_joiners(cx) => return Err(SelectError::Busy),
             Some(_) | None => {}
         }
         let joiner = Joiner::nearby(self.id.clone(), whom, addresses, self.options, cx);
@@ -198,7 +197,7 @@ impl Nearby {
 
     /// A device that proved one of our codes needs no comparison any more: its person has scanned instead.
     pub(super) fn proved_otherwise(&mut self, tid: Tid, cx: &mut Context<'_>) {
-        if self.host.serves().is_some_and(|(from, _)| from.tid == tid) {
+        if self.host.serves().is_some_and(|served| served.tid == tid) {
             self.host.drop_joiners(cx);
         }
     }

@@ -17,7 +17,7 @@ use crate::addr::{Address, Subscriber};
 use crate::cause::Cause;
 use crate::handshake::initiator::{H5, Next, P1};
 use crate::handshake::{Denial, Refusal};
-use crate::id::{JobId, PairingId, SessionId, StreamId};
+use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
@@ -66,6 +66,15 @@ struct HalfOpen {
     who: Option<Striker>,
     knock: Knock,
     until: Time,
+}
+
+/// A joiner that is past H1.
+pub(super) struct Served {
+    pub(super) tid: Tid,
+    /// Which device of the list it is, without a code.
+    pub(super) who: Option<Striker>,
+    /// Our person has been asked about it.
+    pub(super) shown: bool,
 }
 
 impl Initiator {
@@ -196,11 +205,12 @@ impl Initiator {
         self.half_open.iter().find(|h| h.stream == stream).map(|h| h.from)
     }
 
-    /// The joiner being served, and whether anything of it was shown to our person.
-    pub(super) fn serves(&self) -> Option<(Inbound, bool)> {
+    /// The joiner being served, if one is.
+    pub(super) fn serves(&self) -> Option<Served> {
         match &self.phase {
             Phase::Serving(attempt, step) => {
-                Some((attempt.from, !matches!(step, Step::AwaitS3 { .. } | Step::AwaitH3 { .. })))
+                let shown = !matches!(step, Step::AwaitS3 { .. } | Step::AwaitH3 { .. });
+                Some(Served { tid: attempt.from.tid, who: attempt.who, shown })
             }
             Phase::Open | Phase::Over(_) => None,
         }
