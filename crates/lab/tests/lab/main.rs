@@ -2,6 +2,7 @@
 
 mod attacks;
 mod lan;
+mod lan_programs;
 mod programs;
 mod selftest;
 mod traffic;
