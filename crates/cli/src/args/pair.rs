@@ -100,8 +100,8 @@ pub(crate) struct Join {
 #[derive(Args)]
 #[command(after_help = "\
 Run it on both devices, then choose the other one on one of them. Both show seven emoji: they are the same if nobody \
-sits between. Names in the list are what the devices say of themselves. At a terminal a QR is shown as well, which \
-the person at the other device may scan, or paste as text, instead of comparing.
+sits between. Names in the list are what the devices say of themselves. The device that was chosen shows a QR as \
+well: the person who has chosen it may paste its text, or give a picture of it, instead of comparing.
 
 Examples:
   handfast pair nearby

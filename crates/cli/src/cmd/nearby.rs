@@ -37,10 +37,7 @@ async fn meet(
 ) -> Result<u8, Error> {
     let options = PairOptions { yes: args.yes, ..PairOptions::default() };
     let opened = access.client.nearby(options).await?;
-    // Whoever selects this device may scan its QR; without one, as with too many sessions, there are the emoji.
-    let code = access.client.generate(options).await;
-    let code = code.inspect_err(|error| context.out.talk(&format!("note: no QR is shown: {error}"))).ok();
     let (select, yes) = (args.select.clone(), args.yes);
-    follow(context, &access.client, Opened { session: opened.session, seq: opened.seq, code, yes, select, qr }, signals)
-        .await
+    let opened = Opened { session: opened.session, seq: opened.seq, yes, select, qr };
+    follow(context, &access.client, opened, signals).await
 }

@@ -1,11 +1,12 @@
-//! Follows `pair nearby` to its end: shows who is there, takes the choice, asks what only a person can answer. Beside its
-//! session there is that of a code, whose QR the other person may scan instead of comparing; whichever pairs ends both.
+//! Follows `pair nearby` to its end: shows who is there, takes the choice, asks what only a person can answer. Whoever was
+//! selected also shows a code, made at that moment, whose QR the other person may scan instead of comparing; whichever of
+//! the two sessions pairs ends both.
 
 mod list;
 
 use std::time::Duration;
 
-use handfast::{Cause, Error, Event, EventKind};
+use handfast::{Cause, Error, Event, EventKind, PairOptions};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
@@ -25,6 +26,9 @@ use list::List;
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
+/// Life of the code that is shown beside a comparison, which has 120 s; the rest is for the way.
+const CODE_LIFE: Duration = Duration::from_secs(150);
+
 /// How the text of a QR begins.
 const QR_PREFIX: &str = "HANDFAST:";
 
@@ -35,10 +39,8 @@ const CHOICE: &str = "Number of the device to pair with, or wait to be chosen:";
 pub(crate) struct Opened {
     /// The session of `pair nearby`.
     pub(crate) session: String,
-    /// Number of the event before the first one of both sessions.
+    /// Number of the event before its first one.
     pub(crate) seq: u64,
-    /// The code whose QR is shown beside; none if there could be none.
-    pub(crate) code: Option<CodeReply>,
     /// The question that follows a scanned QR is answered with yes already.
     pub(crate) yes: bool,
     /// Name or id of the device to select once it is there.
@@ -58,14 +60,14 @@ pub(crate) async fn follow(
     signals: &mut Signals,
 ) -> Result<u8, Error> {
     let mut feed = client.events(Some(opened.seq)).await?;
-    let Opened { session, code, yes, select, qr, .. } = opened;
+    let Opened { session, yes, select, qr, .. } = opened;
     let can_ask = context.term.can_ask() && !context.out.is_json();
     let mut follower = Follower {
         context,
         client,
-        code_session: code.as_ref().map(|code| code.session.clone()),
+        code_session: None,
         session,
-        code,
+        code: None,
         yes,
         select,
         qr,
@@ -74,11 +76,11 @@ pub(crate) async fn follow(
         answers: can_ask.then(Answers::start),
         asking: None,
         engaged: false,
+        selected: false,
         scanned: false,
         withdrawn: None,
         last: opened.seq,
     };
-    follower.draw();
     let exit = follower.run(&mut feed, signals).await;
     follower.talk.below("");
     follower.end_both().await;
@@ -100,8 +102,9 @@ struct Follower<'a> {
     context: &'a Context,
     client: &'a Client,
     session: String,
+    /// The session of the code that is shown to whoever selected this device.
     code_session: Option<String>,
-    /// The code, as long as it is shown or still to be told in its first event.
+    /// That code, as long as it is shown or still to be told in its first event.
     code: Option<CodeReply>,
     yes: bool,
     select: Option<String>,
@@ -113,6 +116,8 @@ struct Follower<'a> {
     asking: Option<Asking>,
     /// Somebody is being dealt with: nobody is chosen meanwhile.
     engaged: bool,
+    /// It was our person who selected.
+    selected: bool,
     /// The other person has scanned our QR.
     scanned: bool,
     /// Set after a withdrawal: when to stop waiting for the news.
@@ -158,7 +163,9 @@ impl Follower<'_> {
         self.last = event.seq;
         let is_ours = event.kind.session() == Some(self.session.as_str());
         let is_codes = event.kind.session().is_some() && event.kind.session() == self.code_session.as_deref();
-        if !is_ours && !is_codes {
+        // What becomes of the code is of interest once somebody comes by it.
+        let is_noise = matches!(event.kind, EventKind::CodeAdvertised { .. } | EventKind::TroubleNoticed { .. });
+        if !is_ours && !is_codes || is_codes && is_noise {
             return Ok(None);
         }
         if let EventKind::PairingFailed { hint, exit, cause, .. } = &mut event.kind {
@@ -188,7 +195,10 @@ impl Follower<'_> {
             (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
         }
         if self.context.out.is_json() {
-            self.context.out.json_line(event);
+            // The end of a code that nobody came by is not the end of anything here.
+            if ends || !event.kind.is_terminal() {
+                self.context.out.json_line(event);
+            }
         } else if ends {
             self.talk.below("");
             let text = line(&event.kind).unwrap_or_default();
@@ -198,7 +208,6 @@ impl Follower<'_> {
                 _ => self.talk.say(&text),
             }
         } else if is_codes {
-            // What becomes of the code is of interest once somebody comes by it.
             let text = match &event.kind {
                 EventKind::PairingFailed { .. } => Some("The QR is over; the emoji are not.".to_owned()),
                 EventKind::Connected { .. } => line(&event.kind),
@@ -229,10 +238,11 @@ impl Follower<'_> {
             self.list.gone(id);
         }
         match kind {
-            EventKind::DeviceSelected { .. } => self.engaged = true,
+            EventKind::DeviceSelected { .. } => (self.engaged, self.selected) = (true, true),
             EventKind::RequestRejected { .. } => {
                 self.engaged = false;
                 self.asking = None;
+                self.withdraw_code().await;
             }
             EventKind::ComparisonNeeded { comparison, .. } => {
                 self.engaged = true;
@@ -241,6 +251,9 @@ impl Follower<'_> {
                     self.say(&description);
                     self.asking = None;
                     return self.confirm_by(&qr).await;
+                }
+                if !self.selected {
+                    self.offer_code().await;
                 }
                 self.question(Asking::Comparison, &description, comparison::QUESTION);
             }
@@ -263,6 +276,27 @@ impl Follower<'_> {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Makes a code for the person who selected this device. Without one there are still the emoji.
+    async fn offer_code(&mut self) {
+        let options = PairOptions { yes: self.yes, ttl: CODE_LIFE, ..PairOptions::default() };
+        match self.client.generate(options).await {
+            Ok(code) => {
+                self.code_session = Some(code.session.clone());
+                self.code = Some(code);
+                self.draw();
+            }
+            Err(error) => self.talk.say(&format!("note: no QR is shown: {error}")),
+        }
+    }
+
+    /// One that has ended already cannot be withdrawn, and need not be.
+    async fn withdraw_code(&mut self) {
+        self.code = None;
+        if let Some(session) = self.code_session.take() {
+            let _ = self.client.cancel(Some(session)).await;
+        }
     }
 
     /// Shows the QR to people; programs get it in an event.
@@ -367,11 +401,10 @@ impl Follower<'_> {
         }
     }
 
-    /// Neither session outlives the command. One that has ended already cannot be withdrawn, and need not be.
+    /// Neither session outlives the command.
     async fn end_both(&mut self) {
-        for session in self.code_session.iter().chain([&self.session]) {
-            let _ = self.client.cancel(Some(session.clone())).await;
-        }
+        self.withdraw_code().await;
+        let _ = self.client.cancel(Some(self.session.clone())).await;
     }
 
     /// The device has gone without telling how the session ended.

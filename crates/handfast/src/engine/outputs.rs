@@ -7,6 +7,7 @@ use handfast_proto::session::{self, JobResult, PeerCard, PendingPairing, Role};
 
 use crate::Error;
 use crate::engine::actor::Actor;
+use crate::engine::nearby;
 use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
 use crate::event::{Comparison, DeviceCard, EventKind, SeenDevice};
@@ -164,7 +165,8 @@ impl Actor {
             session::Event::PairingFailed { session, cause } => {
                 self.shown.end(&session.0);
                 tracing::info!(%session, %cause, "the pairing failed");
-                self.hub.publish(EventKind::failed(Some(session.0), cause));
+                let error = if self.table.is_nearby(&session) { nearby::failure(cause) } else { Error::of(cause) };
+                self.hub.publish(EventKind::failed_because(Some(session.0), &error));
             }
             _ => {}
         }

@@ -80,10 +80,17 @@ impl Nearby {
             return;
         }
         let same = |d: &NearbyDevice| d.nid == device.nid && d.ip == device.ip;
-        match self.seen.iter().position(same) {
-            Some(index) => self.seen[index] = device.clone(),
-            None if self.seen.len() < MAX_SEEN => self.seen.push(device.clone()),
+        let known_as = match self.seen.iter().position(same) {
+            Some(index) => Some(std::mem::replace(&mut self.seen[index], device.clone()).name),
+            None if self.seen.len() < MAX_SEEN => {
+                self.seen.push(device.clone());
+                None
+            }
             None => return,
+        };
+        // Its ports are nobody's news.
+        if known_as.is_some_and(|name| name == device.name) {
+            return;
         }
         cx.event(Event::DeviceSeen { session: self.id.clone(), device });
     }

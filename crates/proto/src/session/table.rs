@@ -252,6 +252,11 @@ impl Table {
         self.on_nearby(now, |m, cx| m.confirm_by(qr, cx))
     }
 
+    /// Whether this is a session of `pair nearby`.
+    pub fn is_nearby(&self, session: &SessionId) -> bool {
+        self.sessions.iter().any(|s| s.id == *session && matches!(s.machine, Machine::Nearby(_)))
+    }
+
     fn on_nearby(
         &mut self,
         now: Now,
