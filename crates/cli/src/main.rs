@@ -10,6 +10,7 @@ mod harden;
 mod instance;
 mod log;
 mod metrics;
+mod nearby;
 mod output;
 mod prompt;
 mod qr;

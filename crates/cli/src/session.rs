@@ -328,7 +328,8 @@ async fn next_answer(answers: &mut Option<Answers>, asking: Option<Asking>) -> (
     }
 }
 
-async fn at(time: Option<Instant>) {
+/// At this moment; never, if there is none.
+pub(crate) async fn at(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time).await,
         None => std::future::pending().await,
@@ -336,7 +337,7 @@ async fn at(time: Option<Instant>) {
 }
 
 /// The words leave this memory with the event that showed them.
-fn wipe(kind: EventKind) {
+pub(crate) fn wipe(kind: EventKind) {
     if let EventKind::CodeCreated { words, qr, .. } = kind {
         for mut secret in [words, qr].into_iter().flatten() {
             zeroize::Zeroize::zeroize(&mut secret);

@@ -2,7 +2,7 @@
 
 use handfast_proto::cause::Cause;
 use handfast_proto::code::{CodeError, qr::QrError};
-use handfast_proto::session::{AnswerError, CancelError, JoinError};
+use handfast_proto::session::{AnswerError, CancelError, JoinError, NearbyError, SelectError};
 
 /// A request that was not carried out. Nothing was lost and nothing was half done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,5 +73,28 @@ impl From<AnswerError> for Error {
 impl From<CancelError> for Error {
     fn from(error: CancelError) -> Error {
         Error::because(Cause::Usage, error).with_hint("`handfast pair list` shows the open sessions")
+    }
+}
+
+impl From<NearbyError> for Error {
+    fn from(error: NearbyError) -> Error {
+        let hint = match error {
+            NearbyError::NoLan => "leave --no-lan out, or pair by a code: `handfast pair generate`",
+            NearbyError::Running(_) | NearbyError::TooMany => "`handfast pair list` shows the open sessions",
+        };
+        Error::because(Cause::Usage, error).with_hint(hint)
+    }
+}
+
+impl From<SelectError> for Error {
+    fn from(error: SelectError) -> Error {
+        let hint = match error {
+            SelectError::NoSession => "start it with `handfast pair nearby`",
+            SelectError::Unknown => "run `handfast pair nearby` on both devices, in one network",
+            SelectError::Busy => "`handfast pair list` shows the open sessions",
+            SelectError::Refused => "pair by a code: `handfast pair generate` on one device, `pair join` on the other",
+            SelectError::NothingToConfirm => "select a device first",
+        };
+        Error::because(Cause::Usage, error).with_hint(hint)
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use handfast_proto::cause::Cause;
+use handfast_proto::lan::NearbyDevice;
 use handfast_proto::sas::Sas;
 use handfast_proto::session::PeerCard;
 use serde::{Deserialize, Serialize};
@@ -102,6 +103,33 @@ pub enum EventKind {
         comparison: Comparison,
         /// `lan`, `direct` or `relay`.
         path: String,
+    },
+    /// A device that is ready to pair is near, or more is known of it than before. Nothing of it is proven.
+    DeviceSeen {
+        /// Which session of `pair nearby`.
+        session: String,
+        /// The device.
+        #[serde(flatten)]
+        device: SeenDevice,
+    },
+    /// A device that was seen near is not ready any more, or silent.
+    DeviceGone {
+        /// Which session of `pair nearby`.
+        session: String,
+        /// Its id in the list.
+        id: String,
+    },
+    /// Our person has selected a device of the list.
+    DeviceSelected {
+        /// Which session of `pair nearby`.
+        session: String,
+        /// Its id in the list.
+        id: String,
+    },
+    /// The comparison that a device nearby asked for was turned down here. The session goes on waiting for others.
+    RequestRejected {
+        /// Which session of `pair nearby`.
+        session: String,
     },
     /// Both devices have stored the pairing.
     Paired {
@@ -245,6 +273,30 @@ impl From<&PeerCard> for DeviceCard {
     }
 }
 
+/// A device in the list of `pair nearby`, as far as it says who it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenDevice {
+    /// What it is called in this list: 12 hex digits, others each time.
+    pub id: String,
+    /// The name it gives itself, safe to show; none as long as it was not asked.
+    pub name: Option<String>,
+    /// Always false: anybody can send such a name.
+    pub verified: bool,
+    /// Its IP address.
+    pub address: String,
+}
+
+impl From<&NearbyDevice> for SeenDevice {
+    fn from(device: &NearbyDevice) -> SeenDevice {
+        SeenDevice {
+            id: device.nid.shown(),
+            name: device.name.as_ref().map(ToString::to_string),
+            verified: false,
+            address: device.ip.to_string(),
+        }
+    }
+}
+
 /// A paired device, by name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceName {
@@ -288,6 +340,10 @@ impl EventKind {
             EventKind::Connected { .. } => "connected",
             EventKind::ApprovalNeeded { .. } => "approval_needed",
             EventKind::ComparisonNeeded { .. } => "comparison_needed",
+            EventKind::DeviceSeen { .. } => "device_seen",
+            EventKind::DeviceGone { .. } => "device_gone",
+            EventKind::DeviceSelected { .. } => "device_selected",
+            EventKind::RequestRejected { .. } => "request_rejected",
             EventKind::Paired { .. } => "paired",
             EventKind::PairingFailed { .. } => "pairing_failed",
             EventKind::DeviceConnected { .. } => "device_connected",
@@ -313,6 +369,10 @@ impl EventKind {
             | EventKind::CodeRedrawn { session }
             | EventKind::TroubleNoticed { session, .. }
             | EventKind::ComparisonNeeded { session, .. }
+            | EventKind::DeviceSeen { session, .. }
+            | EventKind::DeviceGone { session, .. }
+            | EventKind::DeviceSelected { session, .. }
+            | EventKind::RequestRejected { session }
             | EventKind::Paired { session, .. } => Some(session),
             EventKind::PairingFailed { session, .. } => session.as_deref(),
             EventKind::DeviceConnected { .. }

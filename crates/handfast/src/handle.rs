@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use zeroize::Zeroizing;
 
 use crate::engine::command::{Command, Reply};
-use crate::event::{EventStream, Feed};
+use crate::event::{EventStream, Feed, SeenDevice};
 use crate::status::{DeviceEntry, SessionEntry, Status};
 use crate::{DEFAULT_TTL, Error};
 
@@ -127,6 +127,51 @@ impl Handle {
     /// `usage` if no comparison is open.
     pub async fn compare(&self, session: Option<String>, matches: bool) -> Result<String, Error> {
         self.ask(|reply| Command::Compare { session, matches, reply }).await
+    }
+
+    /// Makes this device visible on the local network to others that do the same, and them to us, until it is paired or
+    /// [withdrawn](Handle::cancel). Each device is told by [`crate::EventKind::DeviceSeen`]; who is selected by another
+    /// gets a [`crate::EventKind::ComparisonNeeded`]. `yes` answers the question that follows a scanned QR, and no
+    /// comparison; `verify` and `ttl` mean nothing here.
+    ///
+    /// # Errors
+    /// `usage` if it runs already, if too many sessions are open, or if this device does not use the local network.
+    pub async fn nearby(&self, options: PairOptions) -> Result<Joined, Error> {
+        self.ask(|reply| Command::Nearby { options, reply }).await
+    }
+
+    /// The devices that are ready to pair, in the order in which they were met; none without [`Handle::nearby`]. Nothing of
+    /// them is proven.
+    ///
+    /// # Errors
+    /// `not_running` after the device has stopped.
+    pub async fn nearby_devices(&self) -> Result<Vec<SeenDevice>, Error> {
+        self.ask(|reply| Command::NearbyDevices { reply }).await
+    }
+
+    /// Asks a device of that list to pair, by its id or by a name that only one of them has. Both people then compare
+    /// ([`Handle::compare`]); ours may scan the other device's QR instead ([`Handle::confirm_by`]). Returns the session.
+    ///
+    /// # Errors
+    /// `usage` if none or several fit, if a device is being dealt with already, or if this one is refused after three
+    /// comparisons that came to nothing.
+    pub async fn select(&self, device: &str) -> Result<String, Error> {
+        let device = device.to_owned();
+        self.ask(|reply| Command::Select { device, reply }).await
+    }
+
+    /// Confirms the selected device by the QR text that it shows, in place of the open comparison. A text of another device
+    /// ends the session with `wrong_device`. Returns the session.
+    ///
+    /// # Errors
+    /// `code_malformed` or `version_mismatch` for a text that is none, `usage` if no comparison with a selected device is
+    /// open.
+    pub async fn confirm_by(&self, qr: &str) -> Result<String, Error> {
+        let CodeInput::Qr(qr) = qr.parse::<CodeInput>()? else {
+            return Err(Error::because(Cause::CodeMalformed, "only a QR text names the device that shows it")
+                .with_hint("scan or paste the QR text, which begins with HANDFAST:"));
+        };
+        self.ask(|reply| Command::ConfirmBy { qr, reply }).await
     }
 
     /// Withdraws a session: the named one, or the only open one. Returns the session.

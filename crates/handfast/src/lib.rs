@@ -48,7 +48,9 @@ mod stored;
 
 pub use builder::{Builder, Network};
 pub use error::Error;
-pub use event::{Comparison, DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, now_rfc3339};
+pub use event::{
+    Comparison, DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, SeenDevice, now_rfc3339,
+};
 pub use handfast_net::{Bootstrap, DEFAULT_LOG, DEFAULT_NODE_LOG};
 pub use handfast_proto::addr::Address;
 pub use handfast_proto::cause::Cause;

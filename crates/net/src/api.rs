@@ -2,6 +2,7 @@
 //! stack appears here.
 
 use std::future::Future;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use handfast_proto::addr::{Address, InterfaceAddress};
@@ -222,6 +223,8 @@ pub enum NetEvent {
         address: Address,
         /// Whether we dialled.
         dialled: bool,
+        /// The address of ours at which it came in, if it did and over TCP: QUIC listens on all and does not say at which.
+        local: Option<IpAddr>,
     },
     /// A connection is over. Streams on it were reported closed before.
     Disconnected {

@@ -32,6 +32,9 @@ pub const STRANGER_BURST: u32 = 20;
 
 /// From P1 to H1, and from H2 to S3 or H3: both are sent at once by a program that means it.
 pub const HANDSHAKE_STEP: Duration = Duration::from_secs(10);
+/// Without a code, whoever was told to go on and sends no S3 within this long makes room for another: S3 is sent in the
+/// same breath, and nothing was proven before it.
+pub const NEARBY_S3: Duration = Duration::from_secs(1);
 /// A person's time to answer a question or a comparison; silence is No.
 pub const QUESTION: Duration = Duration::from_secs(120);
 /// What of [`PEER_ANSWER`] is for the way: how far apart the two sides' times for one question may begin and end.

@@ -10,7 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use devices::{DeviceList, DevicesCommand};
 pub(crate) use network::NetworkArgs;
-pub(crate) use pair::{Accept, Generate, Join, PairCommand, Reject, Which};
+pub(crate) use pair::{Accept, Generate, Join, Nearby, PairCommand, Reject, Which};
 
 use crate::instance::InstanceName;
 

@@ -14,6 +14,8 @@ pub(crate) enum PairCommand {
     Generate(Generate),
     /// Enter the code of the other device.
     Join(Join),
+    /// Pair with a device of this network that does the same, without a code.
+    Nearby(Nearby),
     /// Show the sessions of this device, as either side.
     #[command(visible_alias = "list")]
     Status(Which),
@@ -90,6 +92,31 @@ pub(crate) struct Join {
     /// for both people to be sure, give it on both.
     #[arg(long)]
     pub(crate) verify: bool,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+}
+
+/// `pair nearby`.
+#[derive(Args)]
+#[command(after_help = "\
+Run it on both devices, then choose the other one on one of them. Both show seven emoji: they are the same if nobody \
+sits between. Names in the list are what the devices say of themselves. The device that was chosen shows a QR as \
+well: the person who has chosen it may paste its text, or give a picture of it, instead of comparing.
+
+Examples:
+  handfast pair nearby
+  handfast pair nearby --select kitchen
+  handfast pair accept --emoji-match     answer from another terminal")]
+pub(crate) struct Nearby {
+    /// Choose this device as soon as it is there: its name, or its id in the list.
+    #[arg(long, value_name = "NAME|ID")]
+    pub(crate) select: Option<String>,
+    /// Do not ask whether a device that has scanned the QR may be paired. It does not answer a comparison.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+    /// Confirm the chosen device by a picture of the QR that it shows, instead of comparing.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) qr_image: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
 }

@@ -8,6 +8,7 @@ mod events;
 mod generate;
 mod join;
 mod man;
+mod nearby;
 mod ping;
 mod serve;
 mod sessions;
@@ -110,6 +111,7 @@ fn dispatch_pair(context: &Context, pair: PairCommand, code: Option<GivenCode>) 
             let code = join::code(context, &join, code)?;
             threads(join::run(context, &join, code))
         }
+        PairCommand::Nearby(nearby) => threads(nearby::run(context, &nearby)),
         PairCommand::Status(which) => one_thread(sessions::run(context, which)),
         PairCommand::Accept(accept) => one_thread(answer::accept(context, accept)),
         PairCommand::Reject(reject) => one_thread(answer::reject(context, reject)),
@@ -128,8 +130,10 @@ fn say_if_options_are_late(context: &Context, network: &NetworkArgs, access: &Ac
 fn is_pairing(command: &Command) -> bool {
     matches!(
         command,
-        Command::Pair(PairCommand::Generate(_) | PairCommand::Join(_))
-            | Command::Network(NetworkCommand::Pair(PairCommand::Generate(_) | PairCommand::Join(_)))
+        Command::Pair(PairCommand::Generate(_) | PairCommand::Join(_) | PairCommand::Nearby(_))
+            | Command::Network(NetworkCommand::Pair(
+                PairCommand::Generate(_) | PairCommand::Join(_) | PairCommand::Nearby(_)
+            ))
     )
 }
 

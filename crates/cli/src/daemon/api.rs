@@ -11,14 +11,14 @@ use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use handfast::{Cause, DeviceEntry, Error, Handle, PairOptions, SessionEntry, Status};
+use handfast::{Cause, DeviceEntry, Error, Handle, PairOptions, SeenDevice, SessionEntry, Status};
 use serde::Deserialize;
 use tokio::sync::{Semaphore, watch};
 
 use super::body::Body;
 use super::wire::{
-    AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply,
-    MAX_PING_WAIT_MS, PingBody, PingReply, QrReply, RenameBody, SessionReply,
+    AnswerBody, CancelBody, CodeReply, CompareBody, ConfirmBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply,
+    MAX_PING_WAIT_MS, NearbyBody, PingBody, PingReply, QrReply, RenameBody, SelectBody, SessionReply,
 };
 
 /// Event streams at once. Fewer than there may be clients, so that a request always finds a place beside them.
@@ -55,6 +55,9 @@ pub(super) fn router(device: Handle, stop: watch::Sender<bool>) -> Router {
         .route("/v1/pair", get(sessions))
         .route("/v1/pair/generate", post(generate))
         .route("/v1/pair/join", post(join))
+        .route("/v1/pair/nearby", get(nearby_devices).post(nearby))
+        .route("/v1/pair/select", post(select))
+        .route("/v1/pair/confirm", post(confirm))
         .route("/v1/pair/answer", post(answer))
         .route("/v1/pair/compare", post(compare))
         .route("/v1/pair/cancel", post(cancel))
@@ -150,6 +153,36 @@ async fn join(State(api): State<Api>, Body(body): Body<JoinBody>) -> Answer<Join
     let options = PairOptions { yes: body.yes, verify: body.verify, ..PairOptions::default() };
     let joined = api.device.join(&body.code, options).await?;
     Ok(Json(JoinReply { session: joined.session, seq: joined.seq }))
+}
+
+async fn nearby(State(api): State<Api>, Body(body): Body<NearbyBody>) -> Answer<JoinReply> {
+    let options = PairOptions { yes: body.yes, ..PairOptions::default() };
+    let opened = api.device.nearby(options).await?;
+    Ok(Json(JoinReply { session: opened.session, seq: opened.seq }))
+}
+
+async fn nearby_devices(State(api): State<Api>) -> Answer<Vec<SeenDevice>> {
+    Ok(Json(api.device.nearby_devices().await?))
+}
+
+async fn select(
+    State(api): State<Api>,
+    Extension(Peer(pid)): Extension<Peer>,
+    Body(body): Body<SelectBody>,
+) -> Answer<SessionReply> {
+    let session = api.device.select(&body.device).await?;
+    tracing::info!(%session, pid, "a device was selected over the control socket");
+    Ok(Json(SessionReply { session }))
+}
+
+async fn confirm(
+    State(api): State<Api>,
+    Extension(Peer(pid)): Extension<Peer>,
+    Body(body): Body<ConfirmBody>,
+) -> Answer<SessionReply> {
+    let session = api.device.confirm_by(&body.qr).await?;
+    tracing::info!(%session, pid, "a QR was given over the control socket");
+    Ok(Json(SessionReply { session }))
 }
 
 async fn answer(

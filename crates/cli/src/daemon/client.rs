@@ -20,8 +20,8 @@ use super::path::encode;
 use super::process::Process;
 use super::sse::Parser;
 use super::wire::{
-    AnswerBody, CancelBody, CodeReply, CompareBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply, PingBody,
-    PingReply, QrReply, RenameBody, SessionReply,
+    AnswerBody, CancelBody, CodeReply, CompareBody, ConfirmBody, Done, ErrorReply, GenerateBody, JoinBody, JoinReply,
+    NearbyBody, PingBody, PingReply, QrReply, RenameBody, SelectBody, SessionReply,
 };
 use crate::instance::Instance;
 
@@ -88,6 +88,25 @@ impl Client {
     pub(crate) async fn join(&self, code: &str, options: PairOptions) -> Result<JoinReply, Error> {
         let PairOptions { yes, verify, .. } = options;
         self.post("/v1/pair/join", &JoinBody { code: code.to_owned(), yes, verify }, ANSWER_WAIT).await
+    }
+
+    /// Makes the device visible to others nearby, and them to it.
+    pub(crate) async fn nearby(&self, options: PairOptions) -> Result<JoinReply, Error> {
+        self.post("/v1/pair/nearby", &NearbyBody { yes: options.yes }, ANSWER_WAIT).await
+    }
+
+    /// Asks a device nearby to pair; returns the session.
+    pub(crate) async fn select(&self, device: &str) -> Result<String, Error> {
+        let body = SelectBody { device: device.to_owned() };
+        let reply: SessionReply = self.post("/v1/pair/select", &body, ANSWER_WAIT).await?;
+        Ok(reply.session)
+    }
+
+    /// Confirms the selected device by its QR text; returns the session.
+    pub(crate) async fn confirm_by(&self, qr: &str) -> Result<String, Error> {
+        let body = ConfirmBody { qr: qr.to_owned() };
+        let reply: SessionReply = self.post("/v1/pair/confirm", &body, ANSWER_WAIT).await?;
+        Ok(reply.session)
     }
 
     /// Answers the question of a session; returns the session.

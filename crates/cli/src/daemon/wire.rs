@@ -97,6 +97,31 @@ pub(crate) struct CancelBody {
     pub(crate) session: Option<String>,
 }
 
+/// `POST /v1/pair/nearby`.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NearbyBody {
+    /// Answer the question that follows a scanned QR with yes; no comparison.
+    #[serde(default)]
+    pub(crate) yes: bool,
+}
+
+/// `POST /v1/pair/select`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SelectBody {
+    /// Id or name of a device of the list.
+    pub(crate) device: String,
+}
+
+/// `POST /v1/pair/confirm`. It leaves this memory with this value.
+#[derive(Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfirmBody {
+    /// The QR text of the selected device.
+    pub(crate) qr: String,
+}
+
 /// The session that was answered or withdrawn.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct SessionReply {

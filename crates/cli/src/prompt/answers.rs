@@ -6,14 +6,15 @@ use std::sync::mpsc;
 
 use rustix::termios::{QueueSelector, tcflush};
 use tokio::sync::mpsc as to_async;
+use zeroize::Zeroizing;
 
-/// Longest answer that is looked at; "yes" has three letters.
-const ANSWER_MAX: u64 = 64;
+/// Longest answer that is looked at; a QR text has 120 characters.
+const ANSWER_MAX: u64 = 256;
 
 /// Reads one line each time it is asked to.
 pub(crate) struct Answers {
     ask: mpsc::SyncSender<()>,
-    typed: to_async::Receiver<String>,
+    typed: to_async::Receiver<Zeroizing<String>>,
     waiting: bool,
 }
 
@@ -24,7 +25,8 @@ impl Answers {
         let (send, typed) = to_async::channel(1);
         std::thread::spawn(move || {
             while asked.recv().is_ok() {
-                let mut line = String::new();
+                // It may be a code: it is not left behind where it would have grown out of.
+                let mut line = Zeroizing::new(String::with_capacity(ANSWER_MAX as usize));
                 let read = std::io::Read::take(std::io::stdin().lock(), ANSWER_MAX).read_line(&mut line);
                 // The end of the input is an empty answer.
                 if read.is_err() || send.blocking_send(line).is_err() {
@@ -49,17 +51,23 @@ impl Answers {
 
     /// The answer to the last question: yes only if it says so.
     pub(crate) async fn next(&mut self) -> bool {
+        is_yes(&self.next_line().await)
+    }
+
+    /// What was typed after the last question.
+    pub(crate) async fn next_line(&mut self) -> Zeroizing<String> {
         let line = self.typed.recv().await;
         self.waiting = false;
         match line {
-            Some(line) => is_yes(&line),
+            Some(line) => line,
             // The thread is gone: nobody will ever answer.
             None => std::future::pending().await,
         }
     }
 }
 
-fn is_yes(line: &str) -> bool {
+/// Whether this is a clear yes.
+pub(crate) fn is_yes(line: &str) -> bool {
     matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
 }
 

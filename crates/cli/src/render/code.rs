@@ -60,6 +60,23 @@ pub(crate) fn screen(words: &str, qr: &str, look: Look) -> Zeroizing<String> {
     beside(&words, qr, free).or_else(|| below(&words, qr, free)).unwrap_or_else(|| words_only(&words, free))
 }
 
+/// The QR alone, for whoever has selected this device and would rather scan than compare.
+pub(crate) fn qr_screen(qr: &str, look: Look) -> Zeroizing<String> {
+    let mut text = page();
+    let rows = look.rows.saturating_sub(ROWS_BELOW + 1);
+    match Drawing::fit(qr, look.columns, rows).filter(|_| look.colour) {
+        Some(drawing) => {
+            push_lines(&mut text, &["Who chooses this device may scan this instead of comparing emoji:"]);
+            for row in 0..drawing.rows() {
+                drawing.push_line(row, &mut text);
+                text.push('\n');
+            }
+        }
+        None => push_lines(&mut text, &["Who chooses this device may paste this instead of comparing emoji:", qr]),
+    }
+    text
+}
+
 /// Words to the right of the QR.
 fn beside(words: &[&str], qr: &str, look: Look) -> Option<Zeroizing<String>> {
     BESIDE.iter().find_map(|(columns, captions)| {

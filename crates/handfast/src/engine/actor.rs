@@ -186,8 +186,8 @@ impl Actor {
                 self.own.observed(address, from.ip);
                 self.addresses_changed(now);
             }
-            NetEvent::Connected { conn, tid, address, dialled } => {
-                self.wires.connected(conn, tid, address);
+            NetEvent::Connected { conn, tid, address, dialled, local } => {
+                self.wires.connected(conn, tid, address, local);
                 if let (false, Some(from)) = (dialled, self.wires.peer(conn)) {
                     self.table.handle_connected(conn, from, now);
                 }

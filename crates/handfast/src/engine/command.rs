@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use handfast_proto::cause::Cause;
 use handfast_proto::code::CodeInput;
+use handfast_proto::code::qr::QrText;
 use handfast_proto::code::words::to_words;
 use handfast_proto::id::SessionId;
 use handfast_proto::limits;
@@ -11,8 +12,9 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::engine::actor::Actor;
+use crate::engine::nearby;
 use crate::engine::peers::{label, pending_entry};
-use crate::event::EventKind;
+use crate::event::{EventKind, SeenDevice};
 use crate::handle::{Joined, NewCode, PairOptions, RoundTrip};
 use crate::status::{DeviceEntry, SessionEntry, rfc3339};
 use crate::store::worker::{Asker, Change};
@@ -28,6 +30,10 @@ pub(crate) enum Command {
     Answer { session: Option<String>, allow: bool, reply: Reply<String> },
     Compare { session: Option<String>, matches: bool, reply: Reply<String> },
     Cancel { session: Option<String>, reply: Reply<String> },
+    Nearby { options: PairOptions, reply: Reply<Joined> },
+    NearbyDevices { reply: Reply<Vec<SeenDevice>> },
+    Select { device: String, reply: Reply<String> },
+    ConfirmBy { qr: Box<QrText>, reply: Reply<String> },
     Qr { session: String, reply: Reply<Zeroizing<String>> },
     Sessions { reply: Reply<Vec<SessionEntry>> },
     Devices { reply: Reply<Vec<DeviceEntry>> },
@@ -66,6 +72,16 @@ impl Actor {
                 let id = session.map(SessionId);
                 let cancelled = self.table.cancel(id.as_ref(), now);
                 drop(reply.send(cancelled.map(|s| s.0).map_err(Error::from)));
+            }
+            Command::Nearby { options, reply } => drop(reply.send(self.nearby(options))),
+            Command::NearbyDevices { reply } => {
+                let list = self.table.nearby_devices();
+                drop(reply.send(Ok(list.iter().map(SeenDevice::from).collect())));
+            }
+            Command::Select { device, reply } => drop(reply.send(self.select(&device))),
+            Command::ConfirmBy { qr, reply } => {
+                let now = self.now();
+                drop(reply.send(self.table.confirm_by(*qr, now).map(|s| s.0).map_err(Error::from)));
             }
             Command::Qr { session, reply } => {
                 let none = || Error::because(Cause::Usage, "this session shows no code");
@@ -130,6 +146,23 @@ impl Actor {
         let session = self.table.join(code, options.wishes(), now)?;
         self.hub.publish(EventKind::CodeEntered { session: session.0.clone() });
         Ok(Joined { session: session.0, seq })
+    }
+
+    fn nearby(&mut self, options: PairOptions) -> Result<Joined, Error> {
+        self.check_room()?;
+        let seq = self.hub.last_seq();
+        let now = self.now();
+        let session = self.table.nearby(options.wishes(), now)?;
+        Ok(Joined { session: session.0, seq })
+    }
+
+    fn select(&mut self, wanted: &str) -> Result<String, Error> {
+        let list = self.table.nearby_devices();
+        let device = nearby::find(&list, wanted)?;
+        let now = self.now();
+        let session = self.table.select(device.nid, now)?;
+        self.hub.publish(EventKind::DeviceSelected { session: session.0.clone(), id: device.nid.shown() });
+        Ok(session.0)
     }
 
     fn check_room(&self) -> Result<(), Error> {

@@ -77,8 +77,9 @@ impl Actor {
         let now = self.now();
         match event {
             Event::Heard { window, addresses } => self.table.handle_heard(window, addresses, now),
-            // Lists of nearby devices are asked for.
-            Event::Ready { .. } => {}
+            Event::Ready { window, device } => self.table.handle_ready(window, device, now),
+            Event::Gone { window, nid, ip } => self.table.handle_gone(window, nid, ip, now),
+            Event::Named { window, nid } => self.table.handle_named(window, nid, now),
             Event::Evidence { ip, evidence } => {
                 if self.own.confirm(ip, evidence) {
                     let confirmed: Vec<Address> = self.own.listeners().into_iter().filter(|a| a.ip == ip).collect();

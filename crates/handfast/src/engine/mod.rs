@@ -3,6 +3,7 @@
 mod actor;
 pub(crate) mod command;
 mod lan;
+mod nearby;
 pub(crate) mod node;
 mod outputs;
 pub(crate) mod peers;

@@ -7,9 +7,10 @@ use handfast_proto::session::{self, JobResult, PeerCard, PendingPairing, Role};
 
 use crate::Error;
 use crate::engine::actor::Actor;
+use crate::engine::nearby;
 use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
-use crate::event::{Comparison, DeviceCard, EventKind};
+use crate::event::{Comparison, DeviceCard, EventKind, SeenDevice};
 use crate::handle::RoundTrip;
 use crate::store::worker::{Asker, Change};
 use crate::store::{Contact, PeerRow};
@@ -140,6 +141,15 @@ impl Actor {
                 let (comparison, path) = (Comparison::from(&sas), path.name().to_owned());
                 self.hub.publish(EventKind::ComparisonNeeded { session: session.0, comparison, path });
             }
+            session::Event::DeviceSeen { session, device } => {
+                self.hub.publish(EventKind::DeviceSeen { session: session.0, device: SeenDevice::from(&device) });
+            }
+            session::Event::DeviceGone { session, nid } => {
+                self.hub.publish(EventKind::DeviceGone { session: session.0, id: nid.shown() });
+            }
+            session::Event::RequestRejected { session } => {
+                self.hub.publish(EventKind::RequestRejected { session: session.0 });
+            }
             session::Event::Paired { session, pairing_id, device, path, elapsed } => {
                 self.shown.end(&session.0);
                 let warning = self.name_warning(&device);
@@ -155,7 +165,8 @@ impl Actor {
             session::Event::PairingFailed { session, cause } => {
                 self.shown.end(&session.0);
                 tracing::info!(%session, %cause, "the pairing failed");
-                self.hub.publish(EventKind::failed(Some(session.0), cause));
+                let error = if self.table.is_nearby(&session) { nearby::failure(cause) } else { Error::of(cause) };
+                self.hub.publish(EventKind::failed_because(Some(session.0), &error));
             }
             _ => {}
         }

@@ -2,6 +2,7 @@
 //! which key and address. It knows no protocol; it only remembers.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use handfast_net::StreamProtocol;
 use handfast_proto::addr::{Address, InterfaceAddress, Path};
@@ -24,13 +25,20 @@ pub(super) enum Kind {
     Open(StreamProtocol),
 }
 
+/// Who is at the other end of a connection, and over what.
+struct Conn {
+    tid: Tid,
+    address: Address,
+    local: Option<IpAddr>,
+}
+
 /// The bookkeeping.
 #[derive(Default)]
 pub(super) struct Wires {
     next: u64,
     jobs: BTreeMap<JobId, (Owner, JobId, Kind)>,
     streams: BTreeMap<StreamId, StreamProtocol>,
-    conns: BTreeMap<ConnId, (Tid, Address)>,
+    conns: BTreeMap<ConnId, Conn>,
     interfaces: Vec<InterfaceAddress>,
 }
 
@@ -63,8 +71,8 @@ impl Wires {
         Some((id, kind))
     }
 
-    pub(super) fn connected(&mut self, conn: ConnId, tid: Tid, address: Address) {
-        self.conns.insert(conn, (tid, address));
+    pub(super) fn connected(&mut self, conn: ConnId, tid: Tid, address: Address, local: Option<IpAddr>) {
+        self.conns.insert(conn, Conn { tid, address, local });
     }
 
     pub(super) fn disconnected(&mut self, conn: ConnId) {
@@ -77,13 +85,13 @@ impl Wires {
 
     /// Who is at the other end of a connection, and how it runs.
     pub(super) fn peer(&self, conn: ConnId) -> Option<Inbound> {
-        let (tid, address) = *self.conns.get(&conn)?;
-        Some(Inbound { tid, address, path: Path::of(address.ip, &self.interfaces) })
+        let Conn { tid, address, local } = *self.conns.get(&conn)?;
+        Some(Inbound { tid, address, path: Path::of(address.ip, &self.interfaces), local })
     }
 
     /// The transport key at the other end of a connection over this address.
     pub(super) fn tid_at(&self, address: Address) -> Option<Tid> {
-        self.conns.values().find(|(_, a)| *a == address).map(|(tid, _)| *tid)
+        self.conns.values().find(|c| c.address == address).map(|c| c.tid)
     }
 
     pub(super) fn add_stream(&mut self, stream: StreamId, protocol: StreamProtocol) {

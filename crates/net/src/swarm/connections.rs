@@ -1,6 +1,8 @@
 //! What the driver does with each event of the swarm: connections and listeners.
 
-use handfast_proto::addr::{Address, Class, classify};
+use std::net::IpAddr;
+
+use handfast_proto::addr::{Address, Class, Transport, classify};
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::{ConnectionError, ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -59,9 +61,10 @@ impl Driver {
             return;
         };
         let dialled = endpoint.is_dialer();
+        let local = local_of(&endpoint);
         tracing::debug!(%address, ?tid, dialled, "connected");
         let conn = self.conns.add(connection, peer, tid, address, endpoint);
-        self.out.push(NetEvent::Connected { conn, tid, address, dialled });
+        self.out.push(NetEvent::Connected { conn, tid, address, dialled, local });
         for over in self.dials.connected(connection, &peer, conn) {
             self.dial_over(over);
         }
@@ -156,6 +159,13 @@ impl Driver {
         let peers: Vec<PeerId> = self.conns.iter().map(|conn| conn.peer).collect();
         self.swarm.behaviour_mut().identify.push(peers);
     }
+}
+
+/// Where a connection came in over TCP; over QUIC the socket knows no more than that it listens on all addresses.
+fn local_of(endpoint: &ConnectedPoint) -> Option<IpAddr> {
+    let ConnectedPoint::Listener { local_addr, .. } = endpoint else { return None };
+    let local = ids::address_of(local_addr).filter(|a| a.transport == Transport::Tcp)?;
+    Some(local.ip.to_canonical())
 }
 
 fn disconnect_cause(cause: Option<&ConnectionError>) -> DisconnectCause {

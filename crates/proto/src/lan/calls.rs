@@ -220,6 +220,8 @@ impl Lan {
             ip: remote,
             own,
             interface,
+            met_on: vec![interface],
+            heard: None,
             ports: call.ports,
             spki: call.spki,
             called: None,
@@ -254,7 +256,7 @@ impl Lan {
                     peer.reached = true;
                     let named = is_nearby && answer.name.is_some() && peer.name != answer.name;
                     peer.name = answer.name.or(peer.name.take());
-                    let device = named.then(|| nearby_device(peer));
+                    let device = named.then(|| nearby_device(peer, &self.surroundings));
                     if let Some(device) = device {
                         self.event(Event::Ready { window: running.window, device });
                     }

@@ -28,7 +28,7 @@ impl Lan {
                 self.code_beacon(&received, theirs, datagram.interface, own, now);
             }
             BeaconKind::Nearby if datagram.addressed == Addressed::Group => {
-                self.nearby_beacon(&received, datagram.interface, own);
+                self.nearby_beacon(&received, datagram.interface, own, now);
             }
             BeaconKind::Nearby | BeaconKind::Presence => {}
         }
@@ -40,7 +40,7 @@ impl Lan {
             w.role().is_some_and(|role| role != theirs) && w.keys().is_some_and(|keys| received.is_by(keys))
         };
         let Some(id) = self.windows.iter().find(|(_, w)| is_for(w)).map(|(id, _)| *id) else { return };
-        let peer = peer(received, interface, own);
+        let peer = peer(received, interface, own, now);
         if theirs == Role::Joiner {
             // To the group for everybody's timing, and to the joiner alone in case the group's does not reach it. Its MAC
             // covers its address, so this answers nobody who did not ask, with no more than it sent.
@@ -53,10 +53,10 @@ impl Lan {
         }
     }
 
-    fn nearby_beacon(&mut self, received: &ReceivedBeacon, interface: u32, own: IpAddr) {
+    fn nearby_beacon(&mut self, received: &ReceivedBeacon, interface: u32, own: IpAddr, now: Time) {
         let ids: Vec<WindowId> = self.windows.iter().filter(|(_, w)| w.keys().is_none()).map(|(id, _)| *id).collect();
         for id in ids {
-            self.met(id, peer(received, interface, own));
+            self.met(id, peer(received, interface, own, now));
         }
     }
 
@@ -68,19 +68,21 @@ impl Lan {
         let event = if window.keys().is_some() {
             Event::Heard { window: id, addresses: dialable(peer) }
         } else {
-            Event::Ready { window: id, device: nearby_device(peer) }
+            Event::Ready { window: id, device: nearby_device(peer, &self.surroundings) }
         };
         self.event(event);
     }
 }
 
-fn peer(received: &ReceivedBeacon, interface: u32, own: IpAddr) -> Peer {
+fn peer(received: &ReceivedBeacon, interface: u32, own: IpAddr, now: Time) -> Peer {
     let beacon = received.beacon();
     Peer {
         nid: beacon.nid,
         ip: beacon.address,
         own,
         interface,
+        met_on: vec![interface],
+        heard: Some(now),
         ports: beacon.ports,
         spki: beacon.spki,
         called: None,

@@ -71,6 +71,22 @@ pub enum Event {
         /// The device.
         device: NearbyDevice,
     },
+    /// A device that was ready nearby has fallen silent.
+    Gone {
+        /// Which window of ours.
+        window: WindowId,
+        /// Which device.
+        nid: Nid,
+        /// Where it was.
+        ip: IpAddr,
+    },
+    /// A window of `pair nearby` is called by this id from now on.
+    Named {
+        /// Which window.
+        window: WindowId,
+        /// Its id.
+        nid: Nid,
+    },
     /// An address of ours has evidence.
     Evidence {
         /// The address.
@@ -101,8 +117,8 @@ pub struct NearbyDevice {
     pub name: Option<DeviceName>,
     /// Where it is.
     pub ip: IpAddr,
-    /// Our own address on the same link: the only one at which it may reach us.
-    pub own: IpAddr,
+    /// Our own addresses on the interfaces on which it was met: the only ones at which it may reach us.
+    pub own: Vec<IpAddr>,
     /// Where it can be dialled.
     pub addresses: Vec<Address>,
 }
@@ -187,6 +203,7 @@ impl Lan {
                 }
                 let listener = self.next_listener();
                 self.windows.insert(id, Window::new(purpose, listener, &mut self.rng, now));
+                self.tell_name(id);
                 self.open_or_close();
                 self.command(Command::Listen(listener));
             }
@@ -226,7 +243,7 @@ impl Lan {
     /// The devices that were heard in a window of `pair nearby`.
     pub fn ready(&self, id: WindowId) -> Vec<NearbyDevice> {
         let peers = self.windows.get(&id).map(|w| w.peers.as_slice()).unwrap_or_default();
-        peers.iter().map(nearby_device).collect()
+        peers.iter().map(|peer| nearby_device(peer, &self.surroundings)).collect()
     }
 
     /// The driver tells something.
@@ -289,8 +306,10 @@ impl Lan {
                     Due::SelfCheck => self.check_own_addresses(id, now),
                 }
             }
-            if let Some(window) = self.windows.get_mut(&id) {
-                window.registered.retain(|_, (_, until)| *until > now);
+            let Some(window) = self.windows.get_mut(&id) else { continue };
+            window.registered.retain(|_, (_, until)| *until > now);
+            for (nid, ip) in window.silent(now) {
+                self.event(Event::Gone { window: id, nid, ip });
             }
         }
         self.start_calls(now);
@@ -307,6 +326,15 @@ impl Lan {
             let new = window.listener.id;
             self.command(Command::Unlisten(old));
             self.command(Command::Listen(new));
+            self.tell_name(id);
+        }
+    }
+
+    /// Without a code the owner of a window must know what it is called by.
+    fn tell_name(&mut self, id: WindowId) {
+        if let Some(window) = self.windows.get(&id).filter(|w| w.keys().is_none()) {
+            let nid = window.nid;
+            self.event(Event::Named { window: id, nid });
         }
     }
 
@@ -432,6 +460,8 @@ fn dialable(peer: &window::Peer) -> Vec<Address> {
         .collect()
 }
 
-fn nearby_device(peer: &window::Peer) -> NearbyDevice {
-    NearbyDevice { nid: peer.nid, name: peer.name.clone(), ip: peer.ip, own: peer.own, addresses: dialable(peer) }
+fn nearby_device(peer: &window::Peer, surroundings: &Surroundings) -> NearbyDevice {
+    let met_on = surroundings.interfaces.iter().filter(|i| peer.met_on.contains(&i.index));
+    let own = met_on.flat_map(place::sources).filter(|ip| ip.is_ipv4() == peer.ip.is_ipv4()).collect();
+    NearbyDevice { nid: peer.nid, name: peer.name.clone(), ip: peer.ip, own, addresses: dialable(peer) }
 }

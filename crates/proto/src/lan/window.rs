@@ -29,6 +29,8 @@ const NID_LIFE: Duration = Duration::from_secs(15 * 60);
 pub(super) const MAX_PEERS: usize = 64;
 /// Of them from one address.
 pub(super) const MAX_PEERS_PER_SOURCE: usize = 4;
+/// A device nearby that sends no beacon for this long is not in the list any more: three late ones are lost.
+const NEARBY_SILENCE: Duration = Duration::from_secs(16);
 /// Peers that a joiner's beacons also go to one by one: a multicast that reaches us need not pass the other way.
 const MAX_DIRECT: usize = 4;
 /// Hosts of the link that are told one by one;
@@ -74,6 +76,10 @@ pub(super) struct Peer {
     /// Our address on the same link.
     pub(super) own: IpAddr,
     pub(super) interface: u32,
+    /// Every interface on which it was met: at the addresses of these it may reach us.
+    pub(super) met_on: Vec<u32>,
+    /// When its last beacon came; none, if it only ever called.
+    pub(super) heard: Option<Time>,
     pub(super) ports: Ports,
     pub(super) spki: [u8; 32],
     pub(super) called: Option<Time>,
@@ -224,7 +230,8 @@ impl Window {
         let beat = if self.is_ready(ports, now) { self.next_beat } else { self.opened + PORTS_WAIT };
         let rotation = self.nid_since + NID_LIFE;
         let registered = self.registered.values().map(|(_, until)| *until).min();
-        [Some(beat), Some(rotation), self.next_sweep, self.self_check, registered].into_iter().flatten().min()
+        let silent = self.next_silent();
+        [Some(beat), Some(rotation), self.next_sweep, self.self_check, registered, silent].into_iter().flatten().min()
     }
 
     fn beat_after(&self, now: Time) -> Time {
@@ -296,14 +303,23 @@ impl Window {
     pub(super) fn heard(&mut self, peer: Peer) -> Option<usize> {
         if let Some(index) = self.peers.iter().position(|p| p.nid == peer.nid && p.ip == peer.ip) {
             let known = &mut self.peers[index];
+            known.heard = peer.heard.or(known.heard);
+            let elsewhere = !known.met_on.contains(&peer.interface) && known.met_on.len() < place::MAX_INTERFACES;
+            if elsewhere {
+                known.met_on.push(peer.interface);
+            }
             let changed = known.ports != peer.ports || known.spki != peer.spki;
             if changed {
                 (known.ports, known.spki) = (peer.ports, peer.spki);
                 (known.called, known.reached) = (None, false);
             }
-            return changed.then_some(index);
+            return (changed || elsewhere && self.keys().is_none()).then_some(index);
         }
         let of_source = self.peers.iter().filter(|p| p.ip == peer.ip).count();
+        // What people are shown stays, so that nobody can take its place while they choose.
+        if self.keys().is_none() && (of_source >= MAX_PEERS_PER_SOURCE || self.peers.len() >= MAX_PEERS) {
+            return None;
+        }
         if of_source >= MAX_PEERS_PER_SOURCE {
             let oldest = self.peers.iter().position(|p| p.ip == peer.ip)?;
             self.peers.remove(oldest);
@@ -312,6 +328,20 @@ impl Window {
         }
         self.peers.push(peer);
         Some(self.peers.len() - 1)
+    }
+
+    /// Takes out the devices nearby that have fallen silent.
+    pub(super) fn silent(&mut self, now: Time) -> Vec<(Nid, IpAddr)> {
+        if self.keys().is_some() {
+            return Vec::new();
+        }
+        let is_silent = |p: &mut Peer| p.heard.is_some_and(|at| now.since(at) >= NEARBY_SILENCE);
+        self.peers.extract_if(.., is_silent).map(|p| (p.nid, p.ip)).collect()
+    }
+
+    fn next_silent(&self) -> Option<Time> {
+        let heard = self.peers.iter().filter(|_| self.keys().is_none()).filter_map(|p| p.heard);
+        heard.min().map(|at| at + NEARBY_SILENCE)
     }
 
     /// An address could not be called now.

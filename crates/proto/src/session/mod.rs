@@ -7,6 +7,7 @@
 mod advertiser;
 mod initiator;
 mod joiner;
+mod nearby;
 mod reverse;
 mod strangers;
 mod strikes;
@@ -14,16 +15,18 @@ mod table;
 mod vicinity;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::addr::{Address, LoopbackPolicy, Path};
 use crate::cause::Cause;
 use crate::handshake::Agreement;
 use crate::id::{ConnId, DeviceKey, Identity, JobId, PairingId, SessionId, StreamId, Tid};
-use crate::lan::{Wanted, WindowId};
+use crate::lan::{NearbyDevice, Wanted, WindowId};
 use crate::sas::Sas;
 use crate::secret::Rng;
 use crate::time::{Now, Time, UnixTime};
+use crate::wire::beacon::Nid;
 use crate::wire::frames::Frame;
 use crate::wire::info::{DeviceInfo, DeviceName, DeviceType};
 use crate::wire::record::{Record, Topic};
@@ -31,7 +34,8 @@ use crate::wire::record::{Record, Topic};
 pub use strikes::{Striker, Strikes};
 pub use vicinity::Vicinity;
 
-pub use table::{AnswerError, CancelError, JoinError, Table};
+pub use nearby::SelectError;
+pub use table::{AnswerError, CancelError, JoinError, NearbyError, Table};
 
 /// Which side of a pairing we are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -244,6 +248,9 @@ pub struct Inbound {
     pub address: Address,
     /// How the connection runs.
     pub path: Path,
+    /// The address of ours at which it came in; only of a connection over TCP that the other side has made. (QUIC knows
+    /// no more than that it listens on all.)
+    pub local: Option<IpAddr>,
 }
 
 /// How a device was found.
@@ -340,6 +347,25 @@ pub enum Event {
         /// How the connection runs.
         path: Path,
     },
+    /// A device that is ready to pair is near, or more is known of it than before. Nothing of it is proven.
+    DeviceSeen {
+        /// Which session of `pair nearby`.
+        session: SessionId,
+        /// The device.
+        device: NearbyDevice,
+    },
+    /// A device that was seen is silent or says that it is not ready any more.
+    DeviceGone {
+        /// Which session of `pair nearby`.
+        session: SessionId,
+        /// Which device.
+        nid: Nid,
+    },
+    /// The comparison that somebody nearby asked for was turned down here; the session goes on waiting.
+    RequestRejected {
+        /// Which session of `pair nearby`.
+        session: SessionId,
+    },
     /// Both sides have stored the pairing. Ends the session.
     Paired {
         /// Which session.
@@ -392,6 +418,7 @@ struct Context<'a> {
     next_job: &'a mut u64,
     owners: &'a mut BTreeMap<JobId, u64>,
     owner: u64,
+    strikes: &'a mut Strikes,
     /// Pairings that exist or existed.
     held: &'a BTreeSet<PairingId>,
     /// Another session of this device has a comparison going.

@@ -71,7 +71,7 @@ mod tests {
 
     fn from(host: u8) -> Inbound {
         let address = format!("/ip4/5.1.1.{host}/tcp/4000").parse().expect("an address");
-        Inbound { tid: Tid([host; 32]), address, path: Path::Direct }
+        Inbound { tid: Tid([host; 32]), address, path: Path::Direct, local: None }
     }
 
     #[test]

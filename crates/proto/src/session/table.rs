@@ -1,25 +1,31 @@
 //! The table of sessions: which codes are ours, which we joined, whose stream is whose, and whose question is open.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::time::Duration;
 
+use data_encoding::HEXLOWER;
+
 use crate::addr::Address;
+use crate::code::qr::QrText;
 use crate::code::{Code, CodeInput};
 use crate::handshake::Mode;
 use crate::handshake::initiator::P1;
 use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId};
 use crate::keys::CodeKeys;
-use crate::lan::{Purpose, Wanted, WindowId};
+use crate::lan::{NearbyDevice, Purpose, Wanted, WindowId};
 use crate::limits;
 use crate::secret::Rng;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
+use crate::session::nearby::{Nearby, SelectError};
 use crate::session::strangers::Strangers;
 use crate::session::{
-    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Role, SessionStatus, StreamEnd, Vicinity,
-    earlier,
+    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Role, SessionStatus, StreamEnd, Strikes,
+    Vicinity, earlier,
 };
 use crate::time::{Now, Time};
+use crate::wire::beacon::Nid;
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::record::Topic;
 
@@ -30,6 +36,7 @@ pub struct Table {
     addresses: Vec<Address>,
     sessions: Vec<Session>,
     strangers: Strangers,
+    strikes: Strikes,
     held: BTreeSet<PairingId>,
     /// The session whose question is open.
     open_question: Option<u64>,
@@ -44,7 +51,8 @@ pub struct Table {
 struct Session {
     key: u64,
     id: SessionId,
-    topic: Topic,
+    /// What its code is looked up by; none without a code.
+    topic: Option<Topic>,
     machine: Machine,
     window: Window,
 }
@@ -60,6 +68,21 @@ enum Window {
 enum Machine {
     Initiator(Box<Initiator>),
     Joiner(Box<Joiner>),
+    Nearby(Box<Nearby>),
+}
+
+/// Why `pair nearby` cannot begin.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NearbyError {
+    /// It has begun already.
+    #[error("this device is ready to pair already, as session {0}")]
+    Running(SessionId),
+    /// The local network is not used.
+    #[error("the local network is switched off or cannot be used, and nobody can be met on it")]
+    NoLan,
+    /// As many sessions as a device may have.
+    #[error("{} sessions are open already; cancel one first", limits::MAX_SESSIONS)]
+    TooMany,
 }
 
 /// Why a code cannot be joined. Nothing was sent.
@@ -119,6 +142,7 @@ impl Table {
             addresses: Vec::new(),
             sessions: Vec::new(),
             strangers: Strangers::default(),
+            strikes: Strikes::new(),
             held: BTreeSet::new(),
             open_question: None,
             question_ended: None,
@@ -151,7 +175,7 @@ impl Table {
         self.insert(Session {
             key,
             id: id.clone(),
-            topic,
+            topic: Some(topic),
             machine: Machine::Initiator(Box::new(machine)),
             window: Window::None,
         });
@@ -166,11 +190,11 @@ impl Table {
         let topic = target.keys.topic();
         for session in &self.sessions {
             match &session.machine {
-                Machine::Initiator(_) if session.topic == topic => return Err(JoinError::OwnCode),
-                Machine::Joiner(joiner) if session.topic == topic && joiner.is_live() => {
+                Machine::Initiator(_) if session.topic == Some(topic) => return Err(JoinError::OwnCode),
+                Machine::Joiner(joiner) if session.topic == Some(topic) && joiner.is_live() => {
                     return Err(JoinError::Running(session.id.clone()));
                 }
-                Machine::Initiator(_) | Machine::Joiner(_) => {}
+                Machine::Initiator(_) | Machine::Joiner(_) | Machine::Nearby(_) => {}
             }
         }
         self.check_room()?;
@@ -180,12 +204,73 @@ impl Table {
         self.insert(Session {
             key,
             id: id.clone(),
-            topic,
+            topic: Some(topic),
             machine: Machine::Joiner(Box::new(machine)),
             window: Window::None,
         });
         self.settle(now);
         Ok(id)
+    }
+
+    /// Makes this device visible on the local network, and the others to us, until it is paired or withdrawn.
+    pub fn nearby(&mut self, options: impl Into<Options>, now: Now) -> Result<SessionId, NearbyError> {
+        if !self.config.lan {
+            return Err(NearbyError::NoLan);
+        }
+        if let Some(running) = self.sessions.iter().find(|s| matches!(&s.machine, Machine::Nearby(m) if m.is_live())) {
+            return Err(NearbyError::Running(running.id.clone()));
+        }
+        self.check_room().map_err(|_| NearbyError::TooMany)?;
+        let random: [u8; 8] = self.rng.bytes();
+        let id = self.fresh_id(SessionId(HEXLOWER.encode(&random)));
+        let machine = Machine::Nearby(Box::new(Nearby::new(id.clone(), options.into())));
+        let key = self.next_key;
+        self.insert(Session { key, id: id.clone(), topic: None, machine, window: Window::None });
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// The devices that are ready to pair, each once, in the order in which they were met; empty without `pair nearby`.
+    pub fn nearby_devices(&self) -> Vec<NearbyDevice> {
+        self.sessions.iter().find_map(|s| s.machine.live_nearby()).map(Nearby::list).unwrap_or_default()
+    }
+
+    /// Asks a device of the list of `pair nearby` to pair. Both people then compare.
+    ///
+    /// # Errors
+    /// If there is no such device, if one is being dealt with already, or if this one is refused.
+    pub fn select(&mut self, nid: Nid, now: Now) -> Result<SessionId, SelectError> {
+        self.on_nearby(now, |m, cx| m.select(nid, cx))
+    }
+
+    /// Confirms the device that was selected by its QR text, in place of the comparison that is shown. If the text is
+    /// another device's, the session ends with `wrong_device`.
+    ///
+    /// # Errors
+    /// If no comparison with a selected device is open.
+    pub fn confirm_by(&mut self, qr: QrText, now: Now) -> Result<SessionId, SelectError> {
+        self.on_nearby(now, |m, cx| m.confirm_by(qr, cx))
+    }
+
+    /// Whether this is a session of `pair nearby`.
+    pub fn is_nearby(&self, session: &SessionId) -> bool {
+        self.sessions.iter().any(|s| s.id == *session && matches!(s.machine, Machine::Nearby(_)))
+    }
+
+    fn on_nearby(
+        &mut self,
+        now: Now,
+        f: impl FnOnce(&mut Nearby, &mut Context<'_>) -> Result<(), SelectError>,
+    ) -> Result<SessionId, SelectError> {
+        let index = self.sessions.iter().position(|s| s.machine.live_nearby().is_some());
+        let index = index.ok_or(SelectError::NoSession)?;
+        let done = self.on_session(index, now, |machine, _, cx| match machine {
+            Machine::Nearby(m) => f(m, cx),
+            Machine::Initiator(_) | Machine::Joiner(_) => Err(SelectError::NoSession),
+        });
+        let id = self.sessions[index].id.clone();
+        self.settle(now);
+        done.map(|()| id)
     }
 
     /// Answers the open question, of the named session or of the only one that asks. A comparison is not answered by
@@ -211,6 +296,7 @@ impl Table {
             Asking::Comparison => self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.compared(matches, cx),
                 Machine::Joiner(m) => m.compared(matches, cx),
+                Machine::Nearby(m) => m.compared(matches, cx),
             }),
         }
         self.settle(now);
@@ -267,6 +353,33 @@ impl Table {
             self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.heard(addresses, cx),
                 Machine::Joiner(m) => m.heard(&addresses, cx),
+                Machine::Nearby(_) => {}
+            });
+        }
+        self.settle(now);
+    }
+
+    /// A window of `pair nearby` is called by this id from now on.
+    pub fn handle_named(&mut self, window: WindowId, nid: Nid, now: Now) {
+        self.on_window(window, now, |m, _| m.named(nid));
+    }
+
+    /// A device is ready to pair nearby, or more is known of it.
+    pub fn handle_ready(&mut self, window: WindowId, device: NearbyDevice, now: Now) {
+        self.on_window(window, now, |m, cx| m.seen(device, cx));
+    }
+
+    /// A device nearby has fallen silent at this address.
+    pub fn handle_gone(&mut self, window: WindowId, nid: Nid, ip: IpAddr, now: Now) {
+        self.on_window(window, now, |m, cx| m.gone(nid, ip, cx));
+    }
+
+    fn on_window(&mut self, window: WindowId, now: Now, f: impl FnOnce(&mut Nearby, &mut Context<'_>)) {
+        if let Some(index) = self.sessions.iter().position(|s| s.key == window.0) {
+            self.on_session(index, now, |machine, _, cx| {
+                if let Machine::Nearby(m) = machine {
+                    f(m, cx);
+                }
             });
         }
         self.settle(now);
@@ -306,6 +419,7 @@ impl Table {
             self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.handle_frame(stream, frame, cx),
                 Machine::Joiner(m) => m.handle_frame(stream, frame, cx),
+                Machine::Nearby(m) => m.handle_frame(stream, frame, cx),
             });
         } else {
             self.out.push_back(Output::Finish(stream));
@@ -320,6 +434,7 @@ impl Table {
             self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.handle_stream_end(stream, end, cx),
                 Machine::Joiner(m) => m.handle_stream_end(stream, end, cx),
+                Machine::Nearby(m) => m.handle_stream_end(stream, end, cx),
             });
         }
         self.settle(now);
@@ -334,6 +449,7 @@ impl Table {
             self.on_session(index, now, |machine, own, cx| match machine {
                 Machine::Initiator(m) => m.handle_job(id, result, own, cx),
                 Machine::Joiner(m) => m.handle_job(id, result, cx),
+                Machine::Nearby(m) => m.handle_job(id, result, own, cx),
             });
         } else if let JobResult::StreamOpened(stream) = result {
             self.out.push_back(Output::Finish(stream));
@@ -348,6 +464,7 @@ impl Table {
             waited |= self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.completed(pairing_id, cx),
                 Machine::Joiner(m) => m.completed(pairing_id, cx),
+                Machine::Nearby(m) => m.completed(pairing_id, cx),
             });
         }
         self.settle(now);
@@ -360,6 +477,7 @@ impl Table {
             self.on_session(index, now, |machine, own, cx| match machine {
                 Machine::Initiator(m) => m.handle_timeout(own, cx),
                 Machine::Joiner(m) => m.handle_timeout(cx),
+                Machine::Nearby(m) => m.handle_timeout(own, cx),
             });
         }
         let wiped = |s: &mut Session| s.machine.wiped_at().is_some_and(|at| now.time >= at);
@@ -378,6 +496,7 @@ impl Table {
                 match &s.machine {
                     Machine::Initiator(m) => m.poll_timeout(),
                     Machine::Joiner(m) => m.poll_timeout(),
+                    Machine::Nearby(m) => m.poll_timeout(),
                 },
             )
         })
@@ -395,6 +514,7 @@ impl Table {
             .map(|s| match &s.machine {
                 Machine::Initiator(m) => m.status(),
                 Machine::Joiner(m) => m.status(),
+                Machine::Nearby(m) => m.status(),
             })
             .collect()
     }
@@ -436,10 +556,22 @@ impl Table {
         let Ok(p1) = P1::parse(frame, from.tid, self.config.tid) else {
             return false;
         };
-        let fits = |s: &Session| matches!(&s.machine, Machine::Initiator(m) if p1.is_for(m.keys()));
+        if p1.nid().is_some() {
+            return self.admit_nearby(stream, from, p1, now);
+        }
+        let has_code = |m: &Initiator| m.keys().is_some_and(|keys| p1.is_for(keys));
+        let fits = |s: &Session| matches!(&s.machine, Machine::Initiator(m) if has_code(m));
         let Some(index) = self.sessions.iter().position(fits) else {
             return false;
         };
+        // The code of `pair nearby` may be scanned by the very device that is being compared with.
+        if let Some(nearby) = self.sessions.iter().position(|s| s.machine.live_nearby().is_some()) {
+            self.on_session(nearby, now, |machine, _, cx| {
+                if let Machine::Nearby(m) = machine {
+                    m.proved_otherwise(from.tid, cx);
+                }
+            });
+        }
         self.on_session(index, now, |machine, _, cx| {
             if let Machine::Initiator(m) = machine {
                 m.admit(stream, from, p1, cx);
@@ -448,11 +580,26 @@ impl Table {
         true
     }
 
+    /// Without a code nothing is proven by P1, so it is heard no more often than any stranger's.
+    fn admit_nearby(&mut self, stream: StreamId, from: Inbound, p1: P1, now: Now) -> bool {
+        let Some(index) = self.sessions.iter().position(|s| s.machine.live_nearby().is_some()) else {
+            return false;
+        };
+        if !self.strangers.hear(now.time) {
+            return false;
+        }
+        self.on_session(index, now, |machine, _, cx| match machine {
+            Machine::Nearby(m) => m.admit(stream, from, p1, cx),
+            Machine::Initiator(_) | Machine::Joiner(_) => false,
+        })
+    }
+
     fn resume(&mut self, stream: StreamId, from: Inbound, token: &[u8; 32], now: Now) -> bool {
         (0..self.sessions.len()).any(|index| {
             self.on_session(index, now, |machine, _, cx| match machine {
                 Machine::Initiator(m) => m.resume(token, stream, from, cx),
                 Machine::Joiner(_) => false,
+                Machine::Nearby(m) => m.resume(token, stream, from, cx),
             })
         })
     }
@@ -506,10 +653,13 @@ impl Table {
         }
         for session in &mut self.sessions {
             let (window, wanted) = match (&session.machine, session.window) {
-                (Machine::Initiator(m), Window::None) if m.is_live() => {
-                    let purpose = Purpose::Code { role: Role::Initiator, keys: m.keys().lan().clone() };
-                    (Window::Open, Wanted::Open(purpose))
-                }
+                (Machine::Initiator(m), Window::None) if m.is_live() => match m.keys() {
+                    Some(keys) => {
+                        let purpose = Purpose::Code { role: Role::Initiator, keys: keys.lan().clone() };
+                        (Window::Open, Wanted::Open(purpose))
+                    }
+                    None => continue,
+                },
                 (Machine::Initiator(m), Window::Open) if !m.is_live() => (Window::Over, Wanted::Over),
                 (Machine::Joiner(m), Window::None) => match m.lan_keys() {
                     Some(keys) => {
@@ -518,7 +668,11 @@ impl Table {
                     None => continue,
                 },
                 (Machine::Joiner(m), Window::Open) if !m.is_searching() => (Window::None, Wanted::Closed),
-                (Machine::Initiator(_) | Machine::Joiner(_), _) => continue,
+                (Machine::Nearby(m), Window::None) if m.is_live() => {
+                    (Window::Open, Wanted::Open(Purpose::Nearby { name: self.config.name.clone() }))
+                }
+                (Machine::Nearby(m), Window::Open) if !m.is_live() => (Window::None, Wanted::Closed),
+                (Machine::Initiator(_) | Machine::Joiner(_) | Machine::Nearby(_), _) => continue,
             };
             session.window = window;
             self.out.push_back(Output::Window(WindowId(session.key), wanted));
@@ -569,6 +723,7 @@ impl Table {
         self.sessions.iter().position(|s| match &s.machine {
             Machine::Initiator(m) => m.owns_stream(stream),
             Machine::Joiner(m) => m.owns_stream(stream),
+            Machine::Nearby(m) => m.owns_stream(stream),
         })
     }
 
@@ -588,6 +743,7 @@ impl Table {
             next_job: &mut self.next_job,
             owners: &mut self.owners,
             owner: session.key,
+            strikes: &mut self.strikes,
             held: &self.held,
             others_compare,
         };
@@ -603,6 +759,7 @@ impl Table {
             next_job: &mut self.next_job,
             owners: &mut self.owners,
             owner,
+            strikes: &mut self.strikes,
             held: &self.held,
             others_compare: self.sessions.iter().any(|s| s.machine.is_comparing()),
         };
@@ -615,6 +772,15 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.is_live(),
             Machine::Joiner(m) => m.is_live(),
+            Machine::Nearby(m) => m.is_live(),
+        }
+    }
+
+    /// The session of `pair nearby`, while it lives.
+    fn live_nearby(&self) -> Option<&Nearby> {
+        match self {
+            Machine::Nearby(m) if m.is_live() => Some(m),
+            Machine::Initiator(_) | Machine::Joiner(_) | Machine::Nearby(_) => None,
         }
     }
 
@@ -622,6 +788,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.wiped_at(),
             Machine::Joiner(m) => m.wiped_at(),
+            Machine::Nearby(m) => m.wiped_at(),
         }
     }
 
@@ -629,6 +796,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.wants_to_ask(),
             Machine::Joiner(m) => m.wants_to_ask(),
+            Machine::Nearby(m) => m.wants_to_ask(),
         }
     }
 
@@ -636,6 +804,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.asking(),
             Machine::Joiner(m) => m.asking(),
+            Machine::Nearby(m) => m.asking(),
         }
     }
 
@@ -643,6 +812,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.is_comparing(),
             Machine::Joiner(m) => m.is_comparing(),
+            Machine::Nearby(m) => m.is_comparing(),
         }
     }
 
@@ -650,6 +820,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.ask(cx),
             Machine::Joiner(m) => m.ask(cx),
+            Machine::Nearby(m) => m.ask(cx),
         }
     }
 
@@ -657,6 +828,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.answer(answer, cx),
             Machine::Joiner(m) => m.answer(answer, cx),
+            Machine::Nearby(m) => m.answer(answer, cx),
         }
     }
 
@@ -664,6 +836,7 @@ impl Machine {
         match self {
             Machine::Initiator(m) => m.cancel(cx),
             Machine::Joiner(m) => m.cancel(cx),
+            Machine::Nearby(m) => m.cancel(cx),
         }
     }
 }

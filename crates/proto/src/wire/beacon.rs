@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use data_encoding::HEXLOWER;
+
 use crate::crypto;
 use crate::keys::LanKeys;
 use crate::secret::ct_eq;
@@ -23,6 +25,13 @@ const SIGNED_LEN: usize = 96;
 /// A notifier id: what a device is called during one window, random and linked to nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Nid(pub [u8; 16]);
+
+impl Nid {
+    /// What a device without a name is called in a list: the first 6 bytes of `H(L("nid") ‖ nid)` as 12 hex digits.
+    pub fn shown(&self) -> String {
+        HEXLOWER.encode(&crypto::hash("nid", &[&self.0])[..6])
+    }
+}
 
 /// What a beacon is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,7 +42,7 @@ pub(crate) fn address(n: u8) -> Address {
 
 /// Somebody who comes in under this transport key.
 pub(crate) fn inbound(tid: Tid) -> Inbound {
-    Inbound { tid, address: address(tid.0[0]), path: Path::Direct }
+    Inbound { tid, address: address(tid.0[0]), path: Path::Direct, local: None }
 }
 
 /// The same frame with one bit of its body flipped.

@@ -27,6 +27,7 @@ mod lan;
 mod links;
 mod losses;
 mod naive;
+mod nearby;
 mod parsers;
 mod path;
 mod sim;

@@ -320,7 +320,7 @@ impl Links {
                 if let Some(entry) = self.peers.get_mut(&pairing_id) {
                     entry.seek.end_job(id);
                 }
-                let from = Inbound { tid, address, path };
+                let from = Inbound { tid, address, path, local: None };
                 self.job(Job::OpenHello(conn), Work::OpenHello(pairing_id, conn, from));
             }
             (Some(Work::Dial(pairing_id)), _) => {

@@ -67,6 +67,11 @@ impl Initiator {
         match (self.asking(), answer) {
             (Some(Asking::Approval), Answer::Allow) => self.allow(cx),
             (Some(Asking::Approval), Answer::Deny) => self.deny(Denial::Denied, Cause::Rejected, cx),
+            // Who merely waits goes on waiting for the right one.
+            (Some(Asking::Comparison), Answer::Deny) if self.invitation.is_nearby() => {
+                self.close_attempt(cx);
+                cx.event(Event::RequestRejected { session: self.id.clone() });
+            }
             // There is no word for it but a closed stream.
             (Some(Asking::Comparison), Answer::Deny) => self.end_attempt(Cause::Rejected, cx),
             (Some(Asking::Comparison), Answer::Allow) | (None, _) => {}

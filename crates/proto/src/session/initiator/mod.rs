@@ -1,4 +1,5 @@
-//! One code of ours, from the moment it is shown until nobody can have it any more.
+//! One code of ours, from the moment it is shown until nobody can have it any more; or, without a code, a device that
+//! waits to be selected in somebody's list of `pair nearby` ([`Invitation`]).
 //!
 //! Its life has three phases: open (waiting for somebody who proves the code), serving (one joiner is past H1), over
 //! (only told to who still proves the code). What the joiner being served has reached is a [`Step`]; what people say is
@@ -7,40 +8,38 @@
 //! With a comparison, the joiner may be faster than our person: its H3 is then held, unread, until ours has confirmed.
 
 mod answers;
+mod invitation;
 mod serving;
 
 use std::time::Duration;
 
-use crate::addr::{Address, for_advert};
+use crate::addr::{Address, Subscriber};
 use crate::cause::Cause;
 use crate::handshake::initiator::{H5, Next, P1};
 use crate::handshake::{Denial, Refusal};
-use crate::id::{JobId, PairingId, SessionId, StreamId};
+use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
 use crate::session::reverse::Reverse;
 use crate::session::{
     Context, Event, Inbound, Job, JobResult, Options, Outcome, PeerCard, Role, SessionStatus, StoreChange, StreamEnd,
-    earlier,
+    Striker, earlier,
 };
 use crate::time::{Time, UnixTime};
-use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES};
+use crate::wire::advert::AdvertState;
 use crate::wire::frames::{Frame, FrameType};
 
+use invitation::{CodeInvitation, Invitation, Knock};
 use serving::{Attempt, Step};
 
-/// The machine of one code.
+/// The machine of one invitation.
 pub(super) struct Initiator {
     id: SessionId,
-    keys: CodeKeys,
+    invitation: Invitation,
     options: Options,
-    ends: Time,
-    not_after: UnixTime,
-    failed_proofs: u8,
     phase: Phase,
     half_open: Vec<HalfOpen>,
-    advertiser: Advertiser,
     reverse: Reverse,
 }
 
@@ -59,37 +58,54 @@ struct Over {
     last: Option<Attempt>,
 }
 
-/// A stream whose P1 fits this code; H1 is due.
+/// A stream whose P1 fits; H1 is due.
 struct HalfOpen {
     stream: StreamId,
     from: Inbound,
-    p1: P1,
+    /// Which device of the list it is, without a code.
+    who: Option<Striker>,
+    knock: Knock,
     until: Time,
+}
+
+/// A joiner that is past H1.
+pub(super) struct Served {
+    pub(super) tid: Tid,
+    /// Which device of the list it is, without a code.
+    pub(super) who: Option<Striker>,
+    /// Our person has been asked about it.
+    pub(super) shown: bool,
 }
 
 impl Initiator {
     /// A new code, open for `ttl`.
     pub(super) fn new(id: SessionId, keys: CodeKeys, options: Options, ttl: Duration, cx: &mut Context<'_>) -> Self {
-        let ends = cx.now.time + ttl;
         if !cx.config.dht && cx.config.alone == Cause::NoBootstrap {
             cx.event(Event::TroubleNoticed { session: id.clone(), cause: Cause::NoBootstrap });
         }
-        Initiator {
-            id,
+        let invitation = Invitation::Code(Box::new(CodeInvitation {
             keys,
-            options,
-            ends,
+            ends: cx.now.time + ttl,
             not_after: UnixTime(cx.now.unix.0.saturating_add(ttl.as_secs())),
             failed_proofs: 0,
-            phase: Phase::Open,
-            half_open: Vec::new(),
             advertiser: Advertiser::new(cx.now.time, cx.config.dht),
-            reverse: Reverse::default(),
-        }
+        }));
+        Initiator::of(id, invitation, options)
     }
 
-    pub(super) fn keys(&self) -> &CodeKeys {
-        &self.keys
+    /// Waits for a device nearby that selects this one.
+    pub(super) fn nearby(id: SessionId, options: Options) -> Self {
+        Initiator::of(id, Invitation::Nearby, options)
+    }
+
+    fn of(id: SessionId, invitation: Invitation, options: Options) -> Self {
+        let (phase, half_open, reverse) = (Phase::Open, Vec::new(), Reverse::default());
+        Initiator { id, invitation, options, phase, half_open, reverse }
+    }
+
+    /// The keys of its code, if it has one.
+    pub(super) fn keys(&self) -> Option<&CodeKeys> {
+        self.invitation.code().map(|code| &code.keys)
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -109,7 +125,7 @@ impl Initiator {
             session: self.id.clone(),
             role: Role::Initiator,
             state: "open",
-            expires_at: self.is_live().then_some(self.not_after),
+            expires_at: self.invitation.code().filter(|_| self.is_live()).map(|code| code.not_after),
             device: None,
             path: None,
             sas: None,
@@ -140,14 +156,78 @@ impl Initiator {
         status
     }
 
-    /// Whether this P1 may wait for its H1 here.
+    /// Lets this P1, which has our code, wait for its H1.
     pub(super) fn admit(&mut self, stream: StreamId, from: Inbound, p1: P1, cx: &mut Context<'_>) {
+        self.reverse.arrived(from.address.ip, cx);
+        self.wait_for_h1(stream, from, None, Knock::Code(p1), cx);
+    }
+
+    /// Answers this P1 of a device nearby, which has nothing to prove yet: there are fewer of one subscriber. False if it
+    /// names no device.
+    pub(super) fn admit_nearby(
+        &mut self,
+        stream: StreamId,
+        from: Inbound,
+        who: Striker,
+        p1: P1,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        let Some((hs, p2)) = p1.answer(cx.rng) else { return false };
+        let subscriber = Subscriber::of(from.address.ip);
+        let same = |h: &HalfOpen| Subscriber::of(h.from.address.ip) == subscriber;
+        if self.half_open.iter().filter(|h| same(h)).count() >= limits::MAX_FRESH_PER_SUBSCRIBER
+            && let Some(oldest) = self.half_open.iter().position(same)
+        {
+            cx.finish(self.half_open.remove(oldest).stream);
+        }
+        cx.send(stream, vec![p2]);
+        self.wait_for_h1(stream, from, Some(who), Knock::Nearby(hs), cx);
+        true
+    }
+
+    fn wait_for_h1(
+        &mut self,
+        stream: StreamId,
+        from: Inbound,
+        who: Option<Striker>,
+        knock: Knock,
+        cx: &mut Context<'_>,
+    ) {
         if self.half_open.len() >= limits::MAX_HALF_OPEN {
             let oldest = self.half_open.remove(0);
             cx.finish(oldest.stream);
         }
-        self.reverse.arrived(from.address.ip, cx);
-        self.half_open.push(HalfOpen { stream, from, p1, until: cx.now.time + limits::HANDSHAKE_STEP });
+        self.half_open.push(HalfOpen { stream, from, who, knock, until: cx.now.time + limits::HANDSHAKE_STEP });
+    }
+
+    /// Who waits for its H2 on this stream.
+    pub(super) fn half_open(&self, stream: StreamId) -> Option<Inbound> {
+        self.half_open.iter().find(|h| h.stream == stream).map(|h| h.from)
+    }
+
+    /// The joiner being served, if one is.
+    pub(super) fn serves(&self) -> Option<Served> {
+        match &self.phase {
+            Phase::Serving(attempt, step) => {
+                let shown = !matches!(step, Step::AwaitS3 { .. } | Step::AwaitH3 { .. });
+                Some(Served { tid: attempt.from.tid, who: attempt.who, shown })
+            }
+            Phase::Open | Phase::Over(_) => None,
+        }
+    }
+
+    /// Drops every joiner, of whom nothing is stored yet. What is being stored is left alone; false then.
+    pub(super) fn drop_joiners(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Phase::Serving(_, Step::StoringPending { .. } | Step::AwaitH5 { .. } | Step::StoringPaired { .. }) =
+            &self.phase
+        {
+            return false;
+        }
+        for half in self.half_open.drain(..) {
+            cx.finish(half.stream);
+        }
+        self.close_attempt(cx);
+        true
     }
 
     /// Whether `stream` belongs to this code.
@@ -218,7 +298,7 @@ impl Initiator {
     pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, own: &[Address], cx: &mut Context<'_>) {
         match result {
             JobResult::Published { stored_on } => {
-                if self.advertiser.published(id, stored_on, cx.now.time) && self.is_live() {
+                if self.invitation.published(id, stored_on, cx.now.time) && self.is_live() {
                     cx.event(Event::CodeAdvertised { session: self.id.clone(), nodes: stored_on });
                 }
             }
@@ -254,7 +334,7 @@ impl Initiator {
     /// Our addresses changed, or the DHT came within reach.
     pub(super) fn advertise_anew(&mut self, own: &[Address], cx: &mut Context<'_>) {
         if self.is_live() {
-            self.advertiser.due(cx.now.time);
+            self.invitation.advertise_anew(cx.now.time);
             self.advertise(own, cx);
         }
     }
@@ -269,10 +349,10 @@ impl Initiator {
         if matches!(self.phase, Phase::Open) {
             self.reverse.run(cx);
         }
-        if self.advertiser.is_unheard(now) {
+        if self.invitation.is_unheard(now) {
             cx.event(Event::TroubleNoticed { session: self.id.clone(), cause: Cause::NoBootstrap });
         }
-        if now >= self.ends && matches!(self.phase, Phase::Open) {
+        if self.invitation.has_expired(now) && matches!(self.phase, Phase::Open) {
             self.end(Outcome::Failed(Cause::CodeExpired), cx);
         }
         self.advertise(own, cx);
@@ -282,30 +362,31 @@ impl Initiator {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let mut at = self.half_open.iter().map(|h| h.until).min();
         match &self.phase {
-            Phase::Open => at = earlier(earlier(at, Some(self.ends)), self.reverse.deadline()),
+            Phase::Open => at = earlier(earlier(at, self.invitation.ends()), self.reverse.deadline()),
             Phase::Serving(attempt, step) => at = earlier(at, attempt.deadline(step)),
             Phase::Over(over) => {
                 at = earlier(at, over.last.as_ref().and_then(|a| a.lost).map(|lost| lost + limits::RESUME));
                 at = earlier(at, Some(over.since + limits::KEEP_ENDED));
             }
         }
-        earlier(at, self.advertiser.deadline())
+        earlier(at, self.invitation.next_advert())
     }
 
     // What follows changes phases; everything above only routes.
 
     fn handle_h1(&mut self, half: HalfOpen, frame: &Frame, cx: &mut Context<'_>) {
-        let HalfOpen { stream, from, p1, .. } = half;
+        let HalfOpen { stream, from, who, knock, .. } = half;
         if frame.kind() != FrameType::H1 {
             cx.finish(stream);
             return;
         }
-        let Ok(received) = p1.handle(&self.keys, frame, cx.rng) else {
+        let Ok(received) = knock.handle(&self.invitation, frame, cx.rng) else {
             cx.finish(stream);
             self.count_failed_proof(cx);
             return;
         };
-        let is_over = cx.now.time >= self.ends;
+        let is_over = self.invitation.has_expired(cx.now.time);
+        let is_nearby = self.invitation.is_nearby();
         let refusal = match &self.phase {
             // The life has ended, perhaps while somebody past H2 is still being served: nobody new is let in.
             Phase::Open | Phase::Serving(..) if is_over => Some(Refusal::Expired),
@@ -316,6 +397,8 @@ impl Initiator {
             Phase::Open => None,
             Phase::Over(over) => Some(over.refusal),
             Phase::Serving(attempt, step) if attempt.may_be_replaced_by(from.tid, step) => None,
+            // Without a code anybody can begin, and whoever does not go on must not keep others out.
+            Phase::Serving(attempt, step) if is_nearby && attempt.dawdles(step, cx.now.time) => None,
             Phase::Serving(..) => Some(Refusal::Busy),
         };
         if let Some(refusal) = refusal {
@@ -327,7 +410,9 @@ impl Initiator {
         self.close_attempt(cx);
         let (next, h2) = received.go_on(self.options.verify, cx.rng);
         cx.send(stream, vec![h2]);
-        cx.event(Event::Connected { session: self.id.clone(), path: from.path, address: from.address });
+        if !is_nearby {
+            self.connected(&from, cx);
+        }
         let until = cx.now.time + limits::HANDSHAKE_STEP;
         let (token, step) = match next {
             Next::Identity(hs) => (hs.resume_token(), Step::AwaitH3 { hs, until }),
@@ -337,12 +422,18 @@ impl Initiator {
             stream: Some(stream),
             lost: None,
             from,
+            who,
             token,
             started: cx.now.time,
             device: None,
             answered: None,
         };
         self.phase = Phase::Serving(Box::new(attempt), step);
+    }
+
+    /// Somebody who proved the code is there, or who has begun a comparison; without a code anybody can do less.
+    fn connected(&self, from: &Inbound, cx: &mut Context<'_>) {
+        cx.event(Event::Connected { session: self.id.clone(), path: from.path, address: from.address });
     }
 
     fn handle_attempt_frame(&mut self, frame: Frame, cx: &mut Context<'_>) {
@@ -365,6 +456,9 @@ impl Initiator {
                     self.count_failed_proof(cx);
                     return;
                 };
+                if self.invitation.is_nearby() {
+                    self.connected(&attempt.from, cx);
+                }
                 let until = cx.now.time + limits::QUESTION;
                 Step::Compare { hs: Box::new(hs), s3: frame, h3: None, asked: false, until }
             }
@@ -467,8 +561,7 @@ impl Initiator {
         if !self.is_live() {
             return;
         }
-        self.failed_proofs = self.failed_proofs.saturating_add(1);
-        if self.failed_proofs >= limits::MAX_FAILED_PROOFS && self.may_burn() {
+        if self.invitation.count_failed_proof() >= limits::MAX_FAILED_PROOFS && self.may_burn() {
             self.close_attempt(cx);
             self.end(Outcome::Failed(Cause::TooManyAttempts), cx);
         }
@@ -560,6 +653,13 @@ impl Initiator {
             cx.event(Event::PairingFailed { session: self.id.clone(), cause });
         }
         let now = cx.now.time;
+        // Before it said who it is there was nothing but the comparison.
+        if let (Outcome::Failed(Cause::AuthenticationFailed | Cause::ConnectionLost), Some(attempt)) =
+            (outcome, &attempt)
+            && let (Some(who), None) = (attempt.who, &attempt.device)
+        {
+            cx.strikes.strike(who, now);
+        }
         // An answer that may not have arrived is kept as long as if the connection had been lost just now.
         let last = attempt.filter(|a| a.answered.is_some()).map(|mut attempt| {
             attempt.lost.get_or_insert(now);
@@ -568,20 +668,12 @@ impl Initiator {
         self.reverse.end(cx);
         let (refusal, state) = ending(outcome);
         self.phase = Phase::Over(Box::new(Over { outcome, refusal, since: now, last }));
-        self.advertiser.close(state, now);
+        self.invitation.bury(state, now);
     }
 
     /// Publishes the record, or buries it, if that is due.
     pub(super) fn advertise(&mut self, own: &[Address], cx: &mut Context<'_>) {
-        let life = self.ends.since(cx.now.time);
-        let advert = |cx: &Context<'_>| Advert {
-            state: AdvertState::Open,
-            not_after: self.not_after,
-            tid: cx.config.tid,
-            addresses: for_advert(own, cx.config.loopback, MAX_ADDRESSES),
-            relays: Vec::new(),
-        };
-        self.advertiser.run(&self.keys, life, advert, cx);
+        self.invitation.advertise(own, cx);
     }
 
     fn attempt(&self) -> Option<&Attempt> {

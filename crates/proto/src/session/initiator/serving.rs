@@ -3,7 +3,7 @@
 use crate::handshake::initiator::{AskedToCompare, Comparing, ReceivedH3, ReceivedH5, SentH2, SentH4};
 use crate::id::{JobId, PairingId, StreamId, Tid};
 use crate::limits;
-use crate::session::{Context, Inbound, PeerCard, earlier};
+use crate::session::{Context, Inbound, PeerCard, Striker, earlier};
 use crate::time::Time;
 use crate::wire::frames::{Frame, FrameType};
 
@@ -12,6 +12,8 @@ pub(super) struct Attempt {
     pub(super) stream: Option<StreamId>,
     pub(super) lost: Option<Time>,
     pub(super) from: Inbound,
+    /// Which device of the list it is, without a code.
+    pub(super) who: Option<Striker>,
     pub(super) token: [u8; 32],
     pub(super) started: Time,
     pub(super) device: Option<PeerCard>,
@@ -43,6 +45,11 @@ impl Attempt {
     /// own earlier try.
     pub(super) fn may_be_replaced_by(&self, tid: Tid, step: &Step) -> bool {
         matches!(step, Step::AwaitS3 { .. } | Step::AwaitH3 { .. }) && (self.stream.is_none() || self.from.tid == tid)
+    }
+
+    /// Whether it was told to go on a while ago and nothing came, although S3 needs nobody's answer.
+    pub(super) fn dawdles(&self, step: &Step, now: Time) -> bool {
+        matches!(step, Step::AwaitS3 { .. }) && now.since(self.started) >= limits::NEARBY_S3
     }
 
     pub(super) fn deadline(&self, step: &Step) -> Option<Time> {

@@ -71,6 +71,11 @@ impl Agreed {
         Agreed { tid, addresses, path, device: None, confirmed: false, last, link: Link::Up { stream } }
     }
 
+    /// The transport key that the handshake is bound to.
+    pub(super) fn tid(&self) -> Tid {
+        self.tid
+    }
+
     /// The stream in use, if the connection stands.
     pub(super) fn stream(&self) -> Option<StreamId> {
         match &self.link {

@@ -1,10 +1,13 @@
 //! One code that somebody typed or scanned here: finding its initiator, proving the code, agreeing, storing.
 //!
+//! Without a code it asks one device of the list of `pair nearby` instead (`ask.rs`); the rest is the same.
+//!
 //! Two phases: searching, in which several candidates are tried at once until one of them proves the code; and agreed,
 //! in which the handshake with that one goes on, over a new connection if the old one breaks. If either side wants a
 //! comparison, the second phase begins with it, and nothing of our identity is sent before our person confirmed it.
 
 mod agreed;
+mod ask;
 mod search;
 
 use crate::addr::{Address, Path};
@@ -16,13 +19,14 @@ use crate::keys::{CodeKeys, LanKeys};
 use crate::limits;
 use crate::session::{
     Answer, Asking, Consent, Context, DialFailure, Event, Job, JobResult, Options, Outcome, PeerCard, PendingPairing,
-    Role, SessionStatus, StoreChange, StreamEnd,
+    Role, SessionStatus, StoreChange, StreamEnd, Striker,
 };
 use crate::time::Time;
 use crate::wire::advert::AdvertState;
 use crate::wire::frames::Frame;
 
 use agreed::{Agreed, Step};
+use ask::Ask;
 use search::{Proof, Search};
 
 /// The machine of one code that was typed here.
@@ -30,12 +34,15 @@ pub(super) struct Joiner {
     id: SessionId,
     consent: Consent,
     started: Time,
+    /// The device of the list that is asked, without a code.
+    asked: Option<Striker>,
     phase: Phase,
 }
 
 /// Where the session stands.
 enum Phase {
     Searching(Box<Search>),
+    Asking(Box<Ask>),
     Agreed(Box<Agreed>, Step),
     Over { outcome: Outcome, since: Time, device: Option<PeerCard>, path: Option<Path> },
 }
@@ -56,12 +63,70 @@ impl Joiner {
         let unfindable = hints.is_empty() && !cx.config.dht && !cx.config.lan;
         let mut search = Search::new(target, verify, cx.config.dht, cx.config.lan, started);
         search.add_hints(&hints, &id, cx);
-        let mut joiner = Joiner { id, consent, started, phase: Phase::Searching(Box::new(search)) };
+        let mut joiner = Joiner { id, consent, started, asked: None, phase: Phase::Searching(Box::new(search)) };
         if unfindable {
             joiner.fail_search(cx.config.alone, cx);
         }
         joiner.drive(cx);
         joiner
+    }
+
+    /// Asks a device nearby, at these addresses.
+    pub(super) fn nearby(
+        id: SessionId,
+        whom: Striker,
+        addresses: Vec<Address>,
+        options: Options,
+        cx: &mut Context<'_>,
+    ) -> Joiner {
+        let started = cx.now.time;
+        let phase = Phase::Asking(Box::new(Ask::new(whom, addresses, started)));
+        let mut joiner = Joiner { id, consent: options.consent, started, asked: Some(whom), phase };
+        joiner.drive(cx);
+        joiner
+    }
+
+    /// The transport key of the device that is asked or agreed with, as far as one has answered.
+    pub(super) fn tid(&self) -> Option<Tid> {
+        match &self.phase {
+            Phase::Asking(ask) => ask.tid(),
+            Phase::Agreed(agreed, _) => Some(agreed.tid()),
+            Phase::Searching(_) | Phase::Over { .. } => None,
+        }
+    }
+
+    /// Gives way to what both people do otherwise: everything ends without a word and without news.
+    pub(super) fn retire(&mut self, cx: &mut Context<'_>) {
+        match &self.phase {
+            Phase::Searching(_) | Phase::Over { .. } => {}
+            Phase::Asking(ask) => ask.close(cx),
+            Phase::Agreed(agreed, _) => match agreed.stream() {
+                // Its comparison is not to be taken for one that differs.
+                Some(stream) => cx.reset(stream),
+                None => agreed.close(cx),
+            },
+        }
+    }
+
+    /// While our person compares: where the other device is.
+    pub(super) fn comparing_at(&self) -> Option<&[Address]> {
+        match &self.phase {
+            Phase::Agreed(agreed, Step::Compare { .. }) => Some(&agreed.addresses),
+            Phase::Agreed(..) | Phase::Searching(_) | Phase::Asking(_) | Phase::Over { .. } => None,
+        }
+    }
+
+    /// Whether it has got no answer yet that counts.
+    pub(super) fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Asking(_))
+    }
+
+    /// Ends with `cause`, which our person has found out.
+    pub(super) fn refuse(&mut self, cause: Cause, cx: &mut Context<'_>) {
+        match self.take_agreed() {
+            Some((agreed, _)) => self.fail(*agreed, cause, cx),
+            None => self.fail_search(cause, cx),
+        }
     }
 
     pub(super) fn is_live(&self) -> bool {
@@ -71,7 +136,7 @@ impl Joiner {
     pub(super) fn wiped_at(&self) -> Option<Time> {
         match &self.phase {
             Phase::Over { since, .. } => Some(*since + limits::KEEP_ENDED),
-            Phase::Searching(_) | Phase::Agreed(..) => None,
+            Phase::Searching(_) | Phase::Asking(_) | Phase::Agreed(..) => None,
         }
     }
 
@@ -89,6 +154,7 @@ impl Joiner {
         match &self.phase {
             Phase::Searching(search) if search.has_found() => status.state = "connecting",
             Phase::Searching(_) => {}
+            Phase::Asking(_) => status.state = "connecting",
             Phase::Agreed(agreed, step) => {
                 status.state = step.name();
                 status.device = agreed.device.clone();
@@ -124,7 +190,7 @@ impl Joiner {
         match &self.phase {
             Phase::Agreed(_, Step::Question { asked: true, .. }) => Some(Asking::Approval),
             Phase::Agreed(_, Step::Compare { asked: true, .. }) => Some(Asking::Comparison),
-            Phase::Agreed(..) | Phase::Searching(_) | Phase::Over { .. } => None,
+            Phase::Agreed(..) | Phase::Searching(_) | Phase::Asking(_) | Phase::Over { .. } => None,
         }
     }
 
@@ -181,7 +247,7 @@ impl Joiner {
     pub(super) fn cancel(&mut self, cx: &mut Context<'_>) -> bool {
         match &self.phase {
             Phase::Over { .. } => false,
-            Phase::Searching(_) => {
+            Phase::Searching(_) | Phase::Asking(_) => {
                 self.fail_search(Cause::Cancelled, cx);
                 true
             }
@@ -207,6 +273,7 @@ impl Joiner {
     pub(super) fn owns_stream(&self, id: StreamId) -> bool {
         match &self.phase {
             Phase::Searching(search) => search.owns_stream(id),
+            Phase::Asking(ask) => ask.owns_stream(id),
             Phase::Agreed(agreed, _) => agreed.stream() == Some(id),
             Phase::Over { .. } => false,
         }
@@ -214,7 +281,7 @@ impl Joiner {
 
     pub(super) fn handle_frame(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
         match &mut self.phase {
-            Phase::Searching(_) => self.handle_h2(stream, &frame, cx),
+            Phase::Searching(_) | Phase::Asking(_) => self.handle_h2(stream, &frame, cx),
             Phase::Agreed(..) => self.handle_agreed(&frame, cx),
             Phase::Over { .. } => {}
         }
@@ -224,6 +291,7 @@ impl Joiner {
     pub(super) fn handle_stream_end(&mut self, id: StreamId, end: StreamEnd, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Searching(search) => search.stream_ended(id, end, cx.now.time),
+            Phase::Asking(ask) => ask.stream_ended(id, end, cx.now.time),
             Phase::Agreed(..) => self.agreed_stream_end(end, cx),
             Phase::Over { .. } => {}
         }
@@ -279,6 +347,7 @@ impl Joiner {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         match &self.phase {
             Phase::Searching(search) => search.deadline(),
+            Phase::Asking(ask) => ask.deadline(),
             Phase::Agreed(agreed, step) => agreed.deadline(step),
             Phase::Over { since, .. } => Some(*since + limits::KEEP_ENDED),
         }
@@ -294,6 +363,12 @@ impl Joiner {
                     cx.event(Event::TroubleNoticed { session: self.id.clone(), cause });
                 }
                 if let Some(cause) = search.verdict(cx.now.time, cx.config) {
+                    self.fail_search(cause, cx);
+                }
+            }
+            Phase::Asking(ask) => {
+                ask.drive(cx);
+                if let Some(cause) = ask.verdict(cx.now.time, cx.config) {
                     self.fail_search(cause, cx);
                 }
             }
@@ -327,20 +402,21 @@ impl Joiner {
     pub(super) fn lan_keys(&self) -> Option<&LanKeys> {
         match &self.phase {
             Phase::Searching(search) => Some(search.keys().lan()),
-            Phase::Agreed(..) | Phase::Over { .. } => None,
+            Phase::Asking(_) | Phase::Agreed(..) | Phase::Over { .. } => None,
         }
     }
 
     fn search(&mut self) -> Option<&mut Search> {
         match &mut self.phase {
             Phase::Searching(search) => Some(search),
-            Phase::Agreed(..) | Phase::Over { .. } => None,
+            Phase::Asking(_) | Phase::Agreed(..) | Phase::Over { .. } => None,
         }
     }
 
     fn dialled(&mut self, id: JobId, conn: ConnId, tid: Tid, address: Address, path: Path, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Searching(search) => search.dialled(id, conn, tid, address, path, &self.id, cx),
+            Phase::Asking(ask) => ask.dialled(id, conn, tid, address, path, &self.id, cx),
             Phase::Agreed(agreed, _) => agreed.dialled(id, conn, path, cx),
             Phase::Over { .. } => {}
         }
@@ -349,6 +425,7 @@ impl Joiner {
     fn dial_failed(&mut self, id: JobId, failure: DialFailure, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Searching(search) => search.dial_failed(id, failure, cx.now.time),
+            Phase::Asking(ask) => ask.dial_failed(id, failure, cx.now.time),
             Phase::Agreed(agreed, _) => agreed.dial_failed(id, failure, cx.now.time),
             Phase::Over { .. } => {}
         }
@@ -357,6 +434,7 @@ impl Joiner {
     fn stream_opened(&mut self, id: JobId, stream: StreamId, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Searching(search) => search.stream_opened(id, stream, cx),
+            Phase::Asking(ask) => ask.stream_opened(id, stream, cx),
             Phase::Agreed(agreed, step) => agreed.stream_opened(id, stream, step, cx),
             Phase::Over { .. } => cx.finish(stream),
         }
@@ -365,13 +443,19 @@ impl Joiner {
     fn stream_failed(&mut self, id: JobId, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Searching(search) => search.stream_failed(id, cx.now.time),
+            Phase::Asking(ask) => ask.stream_failed(id, cx.now.time),
             Phase::Agreed(agreed, _) => agreed.stream_failed(id, cx.now.time),
             Phase::Over { .. } => {}
         }
     }
 
     fn handle_h2(&mut self, stream: StreamId, frame: &Frame, cx: &mut Context<'_>) {
-        match self.search().and_then(|search| search.handle_h2(stream, frame, cx)) {
+        let proof = match &mut self.phase {
+            Phase::Searching(search) => search.handle_h2(stream, frame, cx),
+            Phase::Asking(ask) => ask.handle_frame(stream, frame, cx),
+            Phase::Agreed(..) | Phase::Over { .. } => None,
+        };
+        match proof {
             Some(Proof::GoOn(proved, found)) => {
                 let (step, h3) = introduce(*proved, cx);
                 cx.send(stream, vec![h3.clone()]);
@@ -596,15 +680,23 @@ impl Joiner {
     }
 
     fn fail(&mut self, agreed: Agreed, cause: Cause, cx: &mut Context<'_>) {
+        // Before it said who it is there was nothing but the comparison.
+        if let (Some(whom), None) = (self.asked, &agreed.device)
+            && matches!(cause, Cause::AuthenticationFailed | Cause::ConnectionLost)
+        {
+            cx.strikes.strike(whom, cx.now.time);
+        }
         agreed.close(cx);
         self.finish(Outcome::Failed(cause), agreed.device, Some(agreed.path), cx);
     }
 
     fn fail_search(&mut self, cause: Cause, cx: &mut Context<'_>) {
-        if let Phase::Searching(search) = &mut self.phase {
-            search.drop_others(None, cx);
-            self.finish(Outcome::Failed(cause), None, None, cx);
+        match &mut self.phase {
+            Phase::Searching(search) => search.drop_others(None, cx),
+            Phase::Asking(ask) => ask.close(cx),
+            Phase::Agreed(..) | Phase::Over { .. } => return,
         }
+        self.finish(Outcome::Failed(cause), None, None, cx);
     }
 
     fn finish(&mut self, outcome: Outcome, device: Option<PeerCard>, path: Option<Path>, cx: &mut Context<'_>) {
@@ -620,7 +712,7 @@ impl Joiner {
         let gone = Phase::Over { outcome: failed, since: self.started, device: None, path: None };
         match std::mem::replace(&mut self.phase, gone) {
             Phase::Agreed(agreed, step) => Some((agreed, step)),
-            other @ (Phase::Searching(_) | Phase::Over { .. }) => {
+            other @ (Phase::Searching(_) | Phase::Asking(_) | Phase::Over { .. }) => {
                 self.phase = other;
                 None
             }

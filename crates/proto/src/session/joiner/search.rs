@@ -640,7 +640,7 @@ fn dialable(addresses: &[Address], loopback: LoopbackPolicy) -> Vec<Address> {
     addresses.iter().copied().filter(|a| may_dial(a, loopback)).collect()
 }
 
-fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
+pub(super) fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
     let mut out = vec![best];
     out.extend(all.iter().copied().filter(|a| *a != best));
     out.truncate(limits::MAX_REMEMBERED);

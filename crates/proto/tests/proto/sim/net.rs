@@ -276,7 +276,7 @@ impl World {
                 if is_new {
                     known.open = true;
                     self.seen.insert(stream);
-                    let from = Inbound { tid: sees.0, address: sees.1, path: Path::Direct };
+                    let from = Inbound { tid: sees.0, address: sees.1, path: Path::Direct, local: None };
                     self.inbound(dev, id, conn_id(conn, end_index), from, protocol);
                 }
                 if self.net.streams[stream].ends[side].open {

@@ -1,0 +1,429 @@
+//! Follows `pair nearby` to its end: shows who is there, takes the choice, asks what only a person can answer. Whoever was
+//! selected also shows a code, made at that moment, whose QR the other person may scan instead of comparing; whichever of
+//! the two sessions pairs ends both.
+
+mod list;
+
+use std::time::Duration;
+
+use handfast::{Cause, Error, Event, EventKind, PairOptions};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::cmd::Context;
+use crate::daemon::{Client, CodeReply, Feed};
+use crate::prompt::answers::{Answers, is_yes};
+use crate::prompt::talk::Talk;
+use crate::render::code::{Look, qr_screen};
+use crate::render::comparison;
+use crate::render::event::{Asker, line};
+use crate::session::{at, failure, wipe};
+use crate::signals::{INTERRUPTED, Signals};
+use crate::term::Term;
+
+use list::List;
+
+/// A withdrawn session ends at once; after this long the command does not wait for the news any more.
+const WITHDRAWAL: Duration = Duration::from_secs(3);
+
+/// Life of the code that is shown beside a comparison, which has 120 s; the rest is for the way.
+const CODE_LIFE: Duration = Duration::from_secs(150);
+
+/// How the text of a QR begins.
+const QR_PREFIX: &str = "HANDFAST:";
+
+/// What is asked for while nothing is chosen.
+const CHOICE: &str = "Number of the device to pair with, or wait to be chosen:";
+
+/// What was opened, and what the command line says.
+pub(crate) struct Opened {
+    /// The session of `pair nearby`.
+    pub(crate) session: String,
+    /// Number of the event before its first one.
+    pub(crate) seq: u64,
+    /// The question that follows a scanned QR is answered with yes already.
+    pub(crate) yes: bool,
+    /// Name or id of the device to select once it is there.
+    pub(crate) select: Option<String>,
+    /// The QR text of the device to select, which takes the place of our answer to the comparison.
+    pub(crate) qr: Option<Zeroizing<String>>,
+}
+
+/// Follows `opened` to its end and gives the exit code. Everything that is to be said has been said then.
+///
+/// # Errors
+/// Before the first event: the device does not give any. Later: what was to be selected cannot be.
+pub(crate) async fn follow(
+    context: &Context,
+    client: &Client,
+    opened: Opened,
+    signals: &mut Signals,
+) -> Result<u8, Error> {
+    let mut feed = client.events(Some(opened.seq)).await?;
+    let Opened { session, yes, select, qr, .. } = opened;
+    let can_ask = context.term.can_ask() && !context.out.is_json();
+    let mut follower = Follower {
+        context,
+        client,
+        code_session: None,
+        session,
+        code: None,
+        yes,
+        select,
+        qr,
+        list: List::default(),
+        talk: Talk::new(context.term.stderr && !context.out.is_json()),
+        answers: can_ask.then(Answers::start),
+        asking: None,
+        engaged: false,
+        selected: false,
+        scanned: false,
+        withdrawn: None,
+        last: opened.seq,
+    };
+    let exit = follower.run(&mut feed, signals).await;
+    follower.talk.below("");
+    follower.end_both().await;
+    exit
+}
+
+/// What a person at this terminal is asked.
+#[derive(Clone, PartialEq, Eq)]
+enum Asking {
+    /// Which device.
+    Choice,
+    /// "Do both devices show the same?"
+    Comparison,
+    /// "Allow NAME?", in this session.
+    Approval(String),
+}
+
+struct Follower<'a> {
+    context: &'a Context,
+    client: &'a Client,
+    session: String,
+    /// The session of the code that is shown to whoever selected this device.
+    code_session: Option<String>,
+    /// That code, as long as it is shown or still to be told in its first event.
+    code: Option<CodeReply>,
+    yes: bool,
+    select: Option<String>,
+    qr: Option<Zeroizing<String>>,
+    list: List,
+    talk: Talk,
+    answers: Option<Answers>,
+    /// What is asked and was shown here.
+    asking: Option<Asking>,
+    /// Somebody is being dealt with: nobody is chosen meanwhile.
+    engaged: bool,
+    /// It was our person who selected.
+    selected: bool,
+    /// The other person has scanned our QR.
+    scanned: bool,
+    /// Set after a withdrawal: when to stop waiting for the news.
+    withdrawn: Option<Instant>,
+    /// Number of the last event.
+    last: u64,
+}
+
+impl Follower<'_> {
+    async fn run(&mut self, feed: &mut Feed, signals: &mut Signals) -> Result<u8, Error> {
+        loop {
+            self.ask_for_a_choice();
+            let (withdrawn, nameless, due) = (self.withdrawn, self.list.next_nameless(), self.selection_due());
+            tokio::select! {
+                event = feed.next() => match event {
+                    Some(json) => if let Some(exit) = self.event(&json).await? {
+                        return Ok(exit);
+                    },
+                    None => return Ok(self.lost()),
+                },
+                () = signals.next() => {
+                    if self.withdrawn.is_some() {
+                        return Ok(INTERRUPTED);
+                    }
+                    self.withdraw().await;
+                }
+                text = next_line(&mut self.answers, self.asking.is_some()) => self.answer(&text).await,
+                () = at(withdrawn), if withdrawn.is_some() => return Ok(INTERRUPTED),
+                () = at(nameless), if nameless.is_some() => {
+                    for text in self.list.nameless() {
+                        self.say(&text);
+                    }
+                }
+                () = at(due), if due.is_some() => self.select_wanted().await?,
+            }
+        }
+    }
+
+    /// Takes an event; the exit code if it was the last one.
+    async fn event(&mut self, json: &str) -> Result<Option<u8>, Error> {
+        // A device of a later version may tell of things this program does not know.
+        let Ok(mut event) = serde_json::from_str::<Event>(json) else { return Ok(None) };
+        self.last = event.seq;
+        let is_ours = event.kind.session() == Some(self.session.as_str());
+        let is_codes = event.kind.session().is_some() && event.kind.session() == self.code_session.as_deref();
+        // What becomes of the code is of interest once somebody comes by it.
+        let is_noise = matches!(event.kind, EventKind::CodeAdvertised { .. } | EventKind::TroubleNoticed { .. });
+        if !is_ours && !is_codes || is_codes && is_noise {
+            return Ok(None);
+        }
+        if let EventKind::PairingFailed { hint, exit, cause, .. } = &mut event.kind {
+            *hint = self.context.instance.in_commands(hint);
+            if self.withdrawn.is_some() && cause == Cause::Cancelled.name() {
+                *exit = INTERRUPTED;
+            }
+        }
+        // The code is only one way: it may end, as long as nobody came by it.
+        let ends =
+            event.kind.is_terminal() && (is_ours || self.scanned || matches!(event.kind, EventKind::Paired { .. }));
+        let exit = match &event.kind {
+            EventKind::PairingFailed { exit, .. } if ends => Some(*exit),
+            EventKind::Paired { .. } => Some(0),
+            _ => None,
+        };
+        self.show(&mut event, is_codes, ends);
+        let confirmed = self.react(&event.kind, is_codes).await;
+        wipe(event.kind);
+        confirmed.map(|()| exit)
+    }
+
+    fn show(&mut self, event: &mut Event, is_codes: bool, ends: bool) {
+        if let EventKind::CodeCreated { words, qr, .. } = &mut event.kind
+            && let Some(code) = self.code.take_if(|_| self.context.out.is_json())
+        {
+            (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
+        }
+        if self.context.out.is_json() {
+            // The end of a code that nobody came by is not the end of anything here.
+            if ends || !event.kind.is_terminal() {
+                self.context.out.json_line(event);
+            }
+        } else if ends {
+            self.talk.below("");
+            let text = line(&event.kind).unwrap_or_default();
+            match &event.kind {
+                // The result is data.
+                EventKind::Paired { .. } if !self.context.term.stdout => self.context.out.text(&text),
+                _ => self.talk.say(&text),
+            }
+        } else if is_codes {
+            let text = match &event.kind {
+                EventKind::PairingFailed { .. } => Some("The QR is over; the emoji are not.".to_owned()),
+                EventKind::Connected { .. } => line(&event.kind),
+                _ => None,
+            };
+            text.iter().for_each(|text| self.say(text));
+        } else {
+            let text = match &event.kind {
+                EventKind::DeviceSeen { device, .. } => self.list.seen(device),
+                EventKind::DeviceGone { id, .. } => self.list.gone(id),
+                EventKind::DeviceSelected { id, .. } => Some(format!("Asking {}.", self.list.name_of(id))),
+                kind => line(kind),
+            };
+            text.iter().for_each(|text| self.say(text));
+        }
+    }
+
+    /// Does what follows from an event besides showing it.
+    async fn react(&mut self, kind: &EventKind, is_codes: bool) -> Result<(), Error> {
+        if self.context.out.is_json()
+            && let EventKind::DeviceSeen { device, .. } = kind
+        {
+            self.list.seen(device);
+        }
+        if self.context.out.is_json()
+            && let EventKind::DeviceGone { id, .. } = kind
+        {
+            self.list.gone(id);
+        }
+        match kind {
+            EventKind::DeviceSelected { .. } => (self.engaged, self.selected) = (true, true),
+            EventKind::RequestRejected { .. } => {
+                self.engaged = false;
+                self.asking = None;
+                self.withdraw_code().await;
+            }
+            EventKind::ComparisonNeeded { comparison, .. } => {
+                self.engaged = true;
+                let description = comparison::description(comparison);
+                if let Some(qr) = self.qr.take() {
+                    self.say(&description);
+                    self.asking = None;
+                    return self.confirm_by(&qr).await;
+                }
+                if !self.selected {
+                    self.offer_code().await;
+                }
+                self.question(Asking::Comparison, &description, comparison::QUESTION);
+            }
+            EventKind::ApprovalNeeded { session, device, path, known, warning } => {
+                (self.engaged, self.scanned) = (true, self.scanned || is_codes);
+                let asker = Asker { device, path, known: *known, warning: warning.as_deref() };
+                if self.yes {
+                    self.say(&asker.accepted());
+                } else {
+                    let asking = Asking::Approval(session.clone());
+                    self.question(asking, &asker.description(), &asker.question());
+                }
+            }
+            EventKind::CodeRedrawn { session } => {
+                if let (Some(code), Ok(qr)) = (&mut self.code, self.client.qr(session).await) {
+                    code.qr = String::clone(&qr);
+                    self.draw();
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Makes a code for the person who selected this device. Without one there are still the emoji.
+    async fn offer_code(&mut self) {
+        let options = PairOptions { yes: self.yes, ttl: CODE_LIFE, ..PairOptions::default() };
+        match self.client.generate(options).await {
+            Ok(code) => {
+                self.code_session = Some(code.session.clone());
+                self.code = Some(code);
+                self.draw();
+            }
+            Err(error) => self.talk.say(&format!("note: no QR is shown: {error}")),
+        }
+    }
+
+    /// One that has ended already cannot be withdrawn, and need not be.
+    async fn withdraw_code(&mut self) {
+        self.code = None;
+        if let Some(session) = self.code_session.take() {
+            let _ = self.client.cancel(Some(session)).await;
+        }
+    }
+
+    /// Shows the QR to people; programs get it in an event.
+    fn draw(&mut self) {
+        let Some(code) = &self.code else { return };
+        if self.context.term.stdout && !self.context.out.is_json() {
+            self.talk.below("");
+            let (columns, rows) = Term::size();
+            let look = Look { columns, rows, colour: self.context.term.colour };
+            self.context.out.text(&qr_screen(&code.qr, look));
+        }
+    }
+
+    fn say(&self, text: &str) {
+        if !self.context.out.is_json() {
+            self.talk.say(text);
+        }
+    }
+
+    /// As long as nobody is dealt with.
+    fn ask_for_a_choice(&mut self) {
+        if self.engaged || self.withdrawn.is_some() || self.select.is_some() || self.asking.is_some() {
+            return;
+        }
+        if let Some(answers) = &mut self.answers {
+            answers.ask();
+            self.talk.ask(CHOICE, "");
+            self.asking = Some(Asking::Choice);
+        }
+    }
+
+    fn question(&mut self, asking: Asking, description: &str, question: &str) {
+        self.say(description);
+        let Some(answers) = &mut self.answers else {
+            let (session, yes, no) = match &asking {
+                Asking::Approval(session) => (session, "accept", "reject"),
+                Asking::Comparison | Asking::Choice => (&self.session, "accept --emoji-match", "accept --emoji-differ"),
+            };
+            let how = format!("Answer with `handfast pair {yes} {session}` or `handfast pair {no} {session}`.");
+            self.talk.say(&format!("{question} {}", self.context.instance.in_commands(&how)));
+            return;
+        };
+        answers.ask();
+        self.talk.ask(question, "[y/N]");
+        self.asking = Some(asking);
+    }
+
+    async fn answer(&mut self, text: &str) {
+        let Some(asking) = self.asking.take() else { return };
+        self.talk.entered();
+        let yes = is_yes(text);
+        let answered = match asking {
+            Asking::Choice => match self.list.numbered(text) {
+                Some(device) => self.client.select(&device.id.clone()).await.map(drop),
+                None if text.trim().is_empty() => Ok(()),
+                None => Err(Error::because(Cause::Usage, "there is no device with this number")),
+            },
+            Asking::Comparison if is_qr(text) => return drop(self.confirm_by(text).await),
+            Asking::Comparison => self.client.compare(Some(self.session.clone()), yes).await.map(drop),
+            Asking::Approval(session) => self.client.answer(Some(session), yes).await.map(drop),
+        };
+        if let Err(error) = answered {
+            // It was answered elsewhere, or too late: the events say how that went.
+            self.talk.say(&format!("Not done: {error}."));
+        }
+    }
+
+    /// Gives the QR text of the selected device; one that is none leaves the comparison open.
+    async fn confirm_by(&mut self, text: &str) -> Result<(), Error> {
+        let confirmed = self.client.confirm_by(text.trim()).await;
+        if let Err(error) = &confirmed {
+            self.say(&format!("Not confirmed: {error}. The comparison is still open."));
+            let question = comparison::QUESTION;
+            self.question(Asking::Comparison, "", question);
+            if self.answers.is_some() {
+                return Ok(());
+            }
+        }
+        confirmed.map(drop)
+    }
+
+    /// When the device that the command line names is to be selected, if it is there.
+    fn selection_due(&self) -> Option<Instant> {
+        let wanted = self.select.as_deref().filter(|_| !self.engaged && self.withdrawn.is_none())?;
+        self.list.wanted_at(wanted)
+    }
+
+    async fn select_wanted(&mut self) -> Result<(), Error> {
+        let Some(wanted) = self.select.take() else { return Ok(()) };
+        self.engaged = true;
+        self.client.select(&wanted).await.map(drop)
+    }
+
+    async fn withdraw(&mut self) {
+        self.asking = None;
+        match self.client.cancel(Some(self.session.clone())).await {
+            Ok(_) => self.withdrawn = Some(Instant::now() + WITHDRAWAL),
+            Err(error) => {
+                self.talk.say(&format!("It cannot be withdrawn: {error}. Interrupt again to leave it alone."));
+                self.withdrawn = Some(Instant::now() + WITHDRAWAL * 10);
+            }
+        }
+    }
+
+    /// Neither session outlives the command.
+    async fn end_both(&mut self) {
+        self.withdraw_code().await;
+        let _ = self.client.cancel(Some(self.session.clone())).await;
+    }
+
+    /// The device has gone without telling how the session ended.
+    fn lost(&mut self) -> u8 {
+        let error = Error::because(Cause::NotRunning, "the device has stopped before the session ended");
+        let mut event = failure(Some(self.session.clone()), &error, self.last + 1);
+        self.show(&mut event, false, true);
+        error.exit()
+    }
+}
+
+fn is_qr(text: &str) -> bool {
+    text.trim().get(..QR_PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(QR_PREFIX))
+}
+
+/// The next line that is typed, if one is asked for.
+async fn next_line(answers: &mut Option<Answers>, asked: bool) -> Zeroizing<String> {
+    match answers {
+        Some(answers) if asked => answers.next_line().await,
+        _ => std::future::pending().await,
+    }
+}
