@@ -125,6 +125,12 @@ enum Command {
         #[arg(long, default_value_t = 20)]
         runs: usize,
     },
+    /// `pair nearby` with three devices: choice, comparison, QR, and what goes wrong.
+    LanNearby {
+        /// How often each case; with 1 those that take minutes are left out.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+    },
     /// What leaves the devices on every local network, decoded.
     LanCapture {
         /// Networks; all if none is named.
@@ -192,6 +198,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::LanCapture { profiles } => lan::capture::run(&options(1), profiles),
         Command::LanListeners { runs } => lan::listeners::run(&options(*runs)),
         Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
+        Command::LanNearby { runs } => lan::nearby::run(&options(*runs)),
         Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

@@ -107,7 +107,8 @@ impl ServeNodes {
         let dead: Vec<usize> = (0..self.len()).filter(|index| self.nodes[*index].running.is_none()).collect();
         for index in &dead {
             let host = self.nodes[*index].host.clone();
-            self.nodes[*index] = self.spawn(&host)?;
+            // Its addresses stay: the others that start now enter by them.
+            self.nodes[*index].running = self.spawn(&host)?.running;
         }
         for index in &dead {
             self.wait_ready(*index)?;

@@ -177,15 +177,11 @@ impl Follower<'_> {
         // The code is only one way: it may end, as long as nobody came by it.
         let ends =
             event.kind.is_terminal() && (is_ours || self.scanned || matches!(event.kind, EventKind::Paired { .. }));
-        let exit = match &event.kind {
-            EventKind::PairingFailed { exit, .. } if ends => Some(*exit),
-            EventKind::Paired { .. } => Some(0),
-            _ => None,
-        };
+        let exit = if let EventKind::PairingFailed { exit, .. } = &event.kind { *exit } else { 0 };
         self.show(&mut event, is_codes, ends);
         let confirmed = self.react(&event.kind, is_codes).await;
         wipe(event.kind);
-        confirmed.map(|()| exit)
+        confirmed.map(|()| ends.then_some(exit))
     }
 
     fn show(&mut self, event: &mut Event, is_codes: bool, ends: bool) {
@@ -202,24 +198,27 @@ impl Follower<'_> {
         } else if ends {
             self.talk.below("");
             let text = line(&event.kind).unwrap_or_default();
-            match &event.kind {
+            if matches!(event.kind, EventKind::Paired { .. }) && !self.context.term.stdout {
                 // The result is data.
-                EventKind::Paired { .. } if !self.context.term.stdout => self.context.out.text(&text),
-                _ => self.talk.say(&text),
+                self.context.out.text(&text);
+            } else {
+                self.talk.say(&text);
             }
         } else if is_codes {
-            let text = match &event.kind {
-                EventKind::PairingFailed { .. } => Some("The QR is over; the emoji are not.".to_owned()),
-                EventKind::Connected { .. } => line(&event.kind),
-                _ => None,
-            };
-            text.iter().for_each(|text| self.say(text));
+            if matches!(event.kind, EventKind::PairingFailed { .. }) {
+                self.say("The QR is over; the emoji are not.");
+            } else if matches!(event.kind, EventKind::Connected { .. }) {
+                line(&event.kind).iter().for_each(|text| self.say(text));
+            }
         } else {
-            let text = match &event.kind {
-                EventKind::DeviceSeen { device, .. } => self.list.seen(device),
-                EventKind::DeviceGone { id, .. } => self.list.gone(id),
-                EventKind::DeviceSelected { id, .. } => Some(format!("Asking {}.", self.list.name_of(id))),
-                kind => line(kind),
+            let text = if let EventKind::DeviceSeen { device, .. } = &event.kind {
+                self.list.seen(device)
+            } else if let EventKind::DeviceGone { id, .. } = &event.kind {
+                self.list.gone(id)
+            } else if let EventKind::DeviceSelected { id, .. } = &event.kind {
+                Some(format!("Asking {}.", self.list.name_of(id)))
+            } else {
+                line(&event.kind)
             };
             text.iter().for_each(|text| self.say(text));
         }
@@ -227,54 +226,51 @@ impl Follower<'_> {
 
     /// Does what follows from an event besides showing it.
     async fn react(&mut self, kind: &EventKind, is_codes: bool) -> Result<(), Error> {
-        if self.context.out.is_json()
-            && let EventKind::DeviceSeen { device, .. } = kind
+        if self.context.out.is_json() {
+            // Where they are shown, they have been listed.
+            if let EventKind::DeviceSeen { device, .. } = kind {
+                self.list.seen(device);
+            } else if let EventKind::DeviceGone { id, .. } = kind {
+                self.list.gone(id);
+            }
+        }
+        if matches!(kind, EventKind::DeviceSelected { .. }) {
+            (self.engaged, self.selected) = (true, true);
+        } else if matches!(kind, EventKind::RequestRejected { .. }) {
+            self.engaged = false;
+            self.asking = None;
+            self.withdraw_code().await;
+        } else if let EventKind::ComparisonNeeded { comparison, .. } = kind {
+            return self.compare(&comparison::description(comparison)).await;
+        } else if let EventKind::ApprovalNeeded { session, device, path, known, warning } = kind {
+            (self.engaged, self.scanned) = (true, self.scanned || is_codes);
+            let asker = Asker { device, path, known: *known, warning: warning.as_deref() };
+            if self.yes {
+                self.say(&asker.accepted());
+            } else {
+                self.question(Asking::Approval(session.clone()), &asker.description(), &asker.question());
+            }
+        } else if let EventKind::CodeRedrawn { session } = kind
+            && let (Some(code), Ok(qr)) = (&mut self.code, self.client.qr(session).await)
         {
-            self.list.seen(device);
+            code.qr = String::clone(&qr);
+            self.draw();
         }
-        if self.context.out.is_json()
-            && let EventKind::DeviceGone { id, .. } = kind
-        {
-            self.list.gone(id);
+        Ok(())
+    }
+
+    /// Asks whether both devices show the same, unless a QR says who the other one is.
+    async fn compare(&mut self, description: &str) -> Result<(), Error> {
+        self.engaged = true;
+        if let Some(qr) = self.qr.take() {
+            self.say(description);
+            self.asking = None;
+            return self.confirm_by(&qr).await;
         }
-        match kind {
-            EventKind::DeviceSelected { .. } => (self.engaged, self.selected) = (true, true),
-            EventKind::RequestRejected { .. } => {
-                self.engaged = false;
-                self.asking = None;
-                self.withdraw_code().await;
-            }
-            EventKind::ComparisonNeeded { comparison, .. } => {
-                self.engaged = true;
-                let description = comparison::description(comparison);
-                if let Some(qr) = self.qr.take() {
-                    self.say(&description);
-                    self.asking = None;
-                    return self.confirm_by(&qr).await;
-                }
-                if !self.selected {
-                    self.offer_code().await;
-                }
-                self.question(Asking::Comparison, &description, comparison::QUESTION);
-            }
-            EventKind::ApprovalNeeded { session, device, path, known, warning } => {
-                (self.engaged, self.scanned) = (true, self.scanned || is_codes);
-                let asker = Asker { device, path, known: *known, warning: warning.as_deref() };
-                if self.yes {
-                    self.say(&asker.accepted());
-                } else {
-                    let asking = Asking::Approval(session.clone());
-                    self.question(asking, &asker.description(), &asker.question());
-                }
-            }
-            EventKind::CodeRedrawn { session } => {
-                if let (Some(code), Ok(qr)) = (&mut self.code, self.client.qr(session).await) {
-                    code.qr = String::clone(&qr);
-                    self.draw();
-                }
-            }
-            _ => {}
+        if !self.selected {
+            self.offer_code().await;
         }
+        self.question(Asking::Comparison, description, comparison::QUESTION);
         Ok(())
     }
 

@@ -109,6 +109,12 @@ fn c10_a_right_text_is_taken_from_stdin_and_from_a_picture_in_any_case() {
     }
 }
 
+/// What a QR text says besides hints: version, code and key.
+fn fixed(text: &str) -> Vec<u8> {
+    let text = text.strip_prefix("HANDFAST:").expect("the prefix");
+    BASE32_NOPAD.decode(text.as_bytes()).expect("base32")[..49].to_vec()
+}
+
 /// A32, A8: `--qr-image` both ways. What the picture says is all that the other side is given.
 #[test]
 fn a8_a32_two_devices_pair_by_a_picture_file_that_goes_away_afterwards() {
@@ -123,13 +129,14 @@ fn a8_a32_two_devices_pair_by_a_picture_file_that_goes_away_afterwards() {
         let created = shows.event("code_created");
         let mode = std::fs::metadata(&file).expect("the picture is there first").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        if let Some(read) = zbar::read(std::slice::from_ref(&file)) {
-            assert_eq!(read, [created["qr"].as_str().expect("a text")]);
-        }
+        let read = zbar::read(std::slice::from_ref(&file));
         let joins = ["pair", "join", "--yes", "--json", "--qr-image", &place];
         let joined = home.run("bob", &[joins.as_slice(), network(&address).as_slice()].concat());
         let shown = shows.end();
         assert_eq!((joined.exit(), shown.exit()), (Some(0), Some(0)), "{:?} {:?}", joined.lines, shown.lines);
+        // Hints may have come to be known in between; the code and the pinned key are the same.
+        let created = fixed(created["qr"].as_str().expect("a text"));
+        assert!(read.is_none_or(|read| read.len() == 1 && fixed(&read[0]) == created));
         assert_eq!(crate::support::names(folder.path()), [""; 0], "the picture has gone with the code");
     }
 }

@@ -46,6 +46,12 @@ fn pairing_needs_no_multicast() {
     check("local pairings without multicast", 2, lan::times::blocked);
 }
 
+/// A13-A19: discovery before any code, a choice, and a comparison or a QR.
+#[test]
+fn three_devices_nearby_choose_compare_and_refuse() {
+    check("pair nearby", 1, lan::nearby::run);
+}
+
 /// A4, A25, A34, A35: what listens, and what the beacon says of it.
 #[test]
 fn listeners_are_what_the_beacons_say_and_are_gone_afterwards() {

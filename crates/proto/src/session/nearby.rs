@@ -155,7 +155,7 @@ impl Nearby {
         }
         guest.joiner.retire(cx);
         let target = Target { keys: CodeKeys::derive(&qr.code), mode: Mode::Qr, pin: Some(qr.tid), hints };
-        guest.joiner = Box::new(Joiner::new(self.id.clone(), target, self.options, cx));
+        *guest.joiner = Joiner::new(self.id.clone(), target, self.options, cx);
         Ok(())
     }
 
@@ -302,7 +302,14 @@ impl Nearby {
             None => match result {
                 // Of a device that we gave way to.
                 JobResult::StreamOpened(stream) => cx.finish(stream),
-                result => self.host.handle_job(id, result, own, cx),
+                result @ (JobResult::Published { .. }
+                | JobResult::Found(_)
+                | JobResult::LookedUp { .. }
+                | JobResult::Dialled { .. }
+                | JobResult::DialFailed(_)
+                | JobResult::StreamFailed
+                | JobResult::Stored
+                | JobResult::StoreFailed) => self.host.handle_job(id, result, own, cx),
             },
         }
         self.settle(cx);

@@ -3,6 +3,7 @@
 pub mod attacks;
 pub mod capture;
 pub mod listeners;
+pub mod nearby;
 pub mod times;
 pub mod topologies;
 

@@ -93,6 +93,7 @@ impl Ask {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
     pub(super) fn dialled(
         &mut self,
         id: JobId,

@@ -231,8 +231,9 @@ fn two_that_select_each_other_are_one_pairing_with_the_smaller_key_as_joiner() {
 
 #[test]
 fn a16_only_a_connection_over_tcp_to_the_address_of_the_meeting_is_listened_to() {
+    type Change = fn(&mut Room, IpAddr);
     let elsewhere: IpAddr = "10.9.9.9".parse().expect("an address");
-    let cases: [(&str, fn(&mut Room, IpAddr)); 3] = [
+    let cases: [(&str, Change); 3] = [
         ("another interface", |room, decoy| room.devices[1].arrives_at = Some(decoy)),
         ("quic", |room, _| room.devices[1].over_quic = true),
         ("somebody who was not met", |room, decoy| room.devices[0].ip = decoy),
