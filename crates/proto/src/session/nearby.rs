@@ -61,6 +61,9 @@ pub(super) struct Nearby {
 struct Guest {
     joiner: Box<Joiner>,
     ips: Vec<IpAddr>,
+    /// The comparison whose place a scanned QR takes. It is left open until the code is proven: its end would be taken
+    /// for emoji that differ, and over TCP no end of a stream can say otherwise.
+    superseded: Option<StreamId>,
 }
 
 impl Nearby {
@@ -140,7 +143,7 @@ impl Nearby {
             Some(_) | None => {}
         }
         let joiner = Joiner::nearby(self.id.clone(), whom, addresses, self.options, cx);
-        self.guest = Some(Guest { joiner: Box::new(joiner), ips });
+        self.guest = Some(Guest { joiner: Box::new(joiner), ips, superseded: None });
         Ok(())
     }
 
@@ -148,12 +151,16 @@ impl Nearby {
     /// connected with, and then the code proves the rest.
     pub(super) fn confirm_by(&mut self, qr: QrText, cx: &mut Context<'_>) -> Result<(), SelectError> {
         let guest = self.guest.as_mut().ok_or(SelectError::NothingToConfirm)?;
-        let hints = guest.joiner.comparing_at().ok_or(SelectError::NothingToConfirm)?.to_vec();
+        let (hints, stream) = guest.joiner.comparing_at().ok_or(SelectError::NothingToConfirm)?;
+        let hints = hints.to_vec();
         if guest.joiner.tid() != Some(qr.tid) {
             guest.joiner.refuse(Cause::WrongDevice, cx);
             return Ok(());
         }
-        guest.joiner.retire(cx);
+        match stream {
+            Some(stream) => guest.superseded = Some(stream),
+            None => guest.joiner.retire(cx),
+        }
         let target = Target { keys: CodeKeys::derive(&qr.code), mode: Mode::Qr, pin: Some(qr.tid), hints };
         *guest.joiner = Joiner::new(self.id.clone(), target, self.options, cx);
         Ok(())
@@ -266,7 +273,8 @@ impl Nearby {
     }
 
     pub(super) fn owns_stream(&self, stream: StreamId) -> bool {
-        self.host.owns_stream(stream) || self.guest.as_ref().is_some_and(|guest| guest.joiner.owns_stream(stream))
+        let guests = |guest: &Guest| guest.joiner.owns_stream(stream) || guest.superseded == Some(stream);
+        self.host.owns_stream(stream) || self.guest.as_ref().is_some_and(guests)
     }
 
     pub(super) fn handle_frame(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
@@ -277,7 +285,7 @@ impl Nearby {
             // Whoever comes while we ask somebody is told that we are busy.
             cx.others_compare |= self.guest.is_some();
             self.host.handle_frame(stream, frame, cx);
-        } else if let Some(guest) = &mut self.guest {
+        } else if let Some(guest) = self.guest.as_mut().filter(|guest| guest.superseded != Some(stream)) {
             guest.joiner.handle_frame(stream, frame, cx);
         }
         self.settle(cx);
@@ -287,7 +295,11 @@ impl Nearby {
         if self.host.owns_stream(stream) {
             self.host.handle_stream_end(stream, end, cx);
         } else if let Some(guest) = &mut self.guest {
-            guest.joiner.handle_stream_end(stream, end, cx);
+            if guest.superseded == Some(stream) {
+                guest.superseded = None;
+            } else {
+                guest.joiner.handle_stream_end(stream, end, cx);
+            }
         }
         self.settle(cx);
     }
@@ -336,8 +348,13 @@ impl Nearby {
         earlier(self.host.poll_timeout(), self.guest.as_ref().and_then(|guest| guest.joiner.poll_timeout()))
     }
 
-    /// Nobody is listened to any more once the session has ended.
+    /// Nobody is listened to any more once the session has ended, nor to a comparison that a proven code has replaced.
     fn settle(&mut self, cx: &mut Context<'_>) {
+        if let Some(guest) = self.guest.as_mut().filter(|guest| !guest.joiner.is_searching())
+            && let Some(stream) = guest.superseded.take()
+        {
+            cx.finish(stream);
+        }
         if self.guest.as_ref().is_some_and(|guest| !guest.joiner.is_live()) {
             self.host.drop_joiners(cx);
         }

@@ -100,18 +100,14 @@ impl Joiner {
         match &self.phase {
             Phase::Searching(_) | Phase::Over { .. } => {}
             Phase::Asking(ask) => ask.close(cx),
-            Phase::Agreed(agreed, _) => match agreed.stream() {
-                // Its comparison is not to be taken for one that differs.
-                Some(stream) => cx.reset(stream),
-                None => agreed.close(cx),
-            },
+            Phase::Agreed(agreed, _) => agreed.close(cx),
         }
     }
 
-    /// While our person compares: where the other device is.
-    pub(super) fn comparing_at(&self) -> Option<&[Address]> {
+    /// While our person compares: where the other device is, and the stream to it if there is one.
+    pub(super) fn comparing_at(&self) -> Option<(&[Address], Option<StreamId>)> {
         match &self.phase {
-            Phase::Agreed(agreed, Step::Compare { .. }) => Some(&agreed.addresses),
+            Phase::Agreed(agreed, Step::Compare { .. }) => Some((&agreed.addresses, agreed.stream())),
             Phase::Agreed(..) | Phase::Searching(_) | Phase::Asking(_) | Phase::Over { .. } => None,
         }
     }

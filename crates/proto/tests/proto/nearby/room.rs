@@ -229,7 +229,8 @@ impl Room {
                 }
             }
             Output::Finish(stream) => self.end(n, stream, StreamEnd::Finished),
-            Output::Reset(stream) => self.end(n, stream, StreamEnd::Lost),
+            // Over TCP the multiplexer tells its reader the same in both cases.
+            Output::Reset(stream) => self.end(n, stream, StreamEnd::Finished),
             Output::Job(id, job) => self.job(n, id, job),
             Output::Cancel(_) => {}
             Output::Event(event) => self.devices[n].events.push(event),
