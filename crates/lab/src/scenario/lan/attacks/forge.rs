@@ -90,6 +90,17 @@ impl Call {
     }
 }
 
+/// C2 to a call without a code, with these bytes for a name.
+pub(super) fn reply(call: &[u8], name: &[u8]) -> Result<Vec<u8>> {
+    ensure!(call.len() == CALL_LEN && call.starts_with(b"HFC1\x01"), "no C1: {call:02x?}");
+    let mut bytes = [b"HFC2\x01".as_slice(), &[OK, 0, 0], &call[24..40], &call[56..72], &[0; 8]].concat();
+    bytes.extend_from_slice(&labelled("c2", &[&call[112..144]]));
+    bytes.extend_from_slice(name);
+    ensure!(bytes.len() <= CALL_SIGNED, "the name has {} bytes", name.len());
+    bytes.resize(CALL_LEN, 0);
+    Ok(bytes)
+}
+
 /// C2, as far as it is looked at.
 #[derive(Clone, Debug)]
 pub(super) struct Answer {

@@ -1,4 +1,4 @@
-//! Attacks 23 to 29 of section 15 of the protocol, and acceptance lines 4 and 6: a host of the same network against the
+//! Attacks 23 to 29 and 37 of section 15 of the protocol, and acceptance lines 3, 4 and 6: a host of the same network against the
 //! beacons and the confirmation service of the real program.
 //!
 //! Whoever has photographed a code is granted that here: what a beacon or a call makes a device do must be harmless even
@@ -8,6 +8,7 @@ mod beacons;
 mod calls;
 mod flood;
 mod forge;
+mod names;
 mod stage;
 mod takeover;
 mod tls;
@@ -25,8 +26,13 @@ use stage::Stage;
 type Case = (&'static str, &'static str, fn(&Stage, &Options) -> Result<String>);
 
 /// The groups by name; each has a lab of its own.
-const GROUPS: [(&str, &[Case]); 4] =
-    [("beacons", beacons::CASES), ("flood", flood::CASES), ("calls", calls::CASES), ("takeover", takeover::CASES)];
+const GROUPS: [(&str, &[Case]); 5] = [
+    ("beacons", beacons::CASES),
+    ("flood", flood::CASES),
+    ("calls", calls::CASES),
+    ("names", names::CASES),
+    ("takeover", takeover::CASES),
+];
 
 /// The names of all groups.
 #[must_use]

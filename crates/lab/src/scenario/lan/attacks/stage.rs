@@ -26,7 +26,7 @@ pub(super) const WATCH: Duration = Duration::from_millis(1_200);
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
 
 /// How long the first beacons of a window may take.
-const FIRST_BEACONS: Duration = Duration::from_millis(700);
+pub(super) const FIRST_BEACONS: Duration = Duration::from_millis(700);
 
 /// Host numbers of mallory's further addresses.
 const MORE_ADDRESSES: std::ops::Range<u8> = 70..95;

@@ -90,6 +90,11 @@ impl Server {
 
     /// Waits for a caller and hears what it says.
     pub(super) fn visit(&self, limit: Duration) -> Result<Visit> {
+        self.answer(limit, |_| Ok(Vec::new()))
+    }
+
+    /// Waits for a caller, and answers what it says.
+    pub(super) fn answer(&self, limit: Duration, answer: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Visit> {
         let start = Instant::now();
         let (stream, _): (_, SocketAddr) = loop {
             match self.listener.accept() {
@@ -107,8 +112,9 @@ impl Server {
         let mut heard = vec![0; CALL_LEN];
         match stream.read_exact(&mut heard) {
             Ok(()) => {
-                // It has said all; what it makes of an answer is not what is played.
-                let _ = stream.flush();
+                let answer = answer(&heard)?;
+                // It may have gone already: what it makes of an answer is seen elsewhere.
+                let _ = stream.write_all(&answer).and_then(|()| stream.flush());
                 Ok(Visit::Said(heard))
             }
             Err(error) => Ok(Visit::Refused(error.to_string())),
