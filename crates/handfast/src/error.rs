@@ -80,7 +80,9 @@ impl From<NearbyError> for Error {
     fn from(error: NearbyError) -> Error {
         let hint = match error {
             NearbyError::NoLan => "leave --no-lan out, or pair by a code: `handfast pair generate`",
-            NearbyError::Running(_) | NearbyError::TooMany => "`handfast pair list` shows the open sessions",
+            NearbyError::Running(_) | NearbyError::TooMany => {
+                "`handfast pair list` shows the open sessions, `handfast pair cancel SESSION` ends one"
+            }
         };
         Error::because(Cause::Usage, error).with_hint(hint)
     }
