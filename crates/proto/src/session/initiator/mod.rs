@@ -8,6 +8,7 @@
 //! With a comparison, the joiner may be faster than our person: its H3 is then held, unread, until ours has confirmed.
 
 mod answers;
+mod commit;
 mod invitation;
 mod serving;
 
@@ -15,16 +16,15 @@ use std::time::Duration;
 
 use crate::addr::{Address, Subscriber};
 use crate::cause::Cause;
-use crate::handshake::initiator::{H5, Next, P1};
-use crate::handshake::{Denial, Refusal};
+use crate::handshake::Refusal;
+use crate::handshake::initiator::{Next, P1};
 use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
 use crate::session::reverse::Reverse;
 use crate::session::{
-    Context, Event, Inbound, Job, JobResult, Options, Outcome, PeerCard, Role, SessionStatus, StoreChange, StreamEnd,
-    Striker, earlier,
+    Context, Event, Inbound, JobResult, Options, Outcome, Role, SessionStatus, StreamEnd, Striker, earlier,
 };
 use crate::time::{Time, UnixTime};
 use crate::wire::advert::AdvertState;
@@ -436,118 +436,6 @@ impl Initiator {
         cx.event(Event::Connected { session: self.id.clone(), path: from.path, address: from.address });
     }
 
-    fn handle_attempt_frame(&mut self, frame: Frame, cx: &mut Context<'_>) {
-        let Some(attempt) = self.attempt() else { return };
-        // A repeat is known by its bytes and answered with the same bytes; it is never decrypted twice.
-        if let Some((last, answer)) = &attempt.answered
-            && *last == frame
-        {
-            if let Some(stream) = attempt.stream {
-                cx.send(stream, vec![answer.clone()]);
-            }
-            return;
-        }
-        let Some((mut attempt, step)) = self.take_attempt() else { return self.close_ended(cx) };
-        let step = match step {
-            step if step.is_repeat(&frame) => step,
-            Step::AwaitS3 { hs, .. } if frame.kind() == FrameType::S3 => {
-                let Ok(hs) = hs.handle(&frame) else {
-                    attempt.close(cx);
-                    self.count_failed_proof(cx);
-                    return;
-                };
-                if self.invitation.is_nearby() {
-                    self.connected(&attempt.from, cx);
-                }
-                let until = cx.now.time + limits::QUESTION;
-                Step::Compare { hs: Box::new(hs), s3: frame, h3: None, asked: false, until }
-            }
-            // Its person was faster than ours. One such frame is held, and not read before ours has confirmed.
-            Step::Compare { hs, s3, h3: None, asked, until } if frame.kind() == FrameType::H3 => {
-                Step::Compare { hs, s3, h3: Some(frame), asked, until }
-            }
-            Step::Confirmed { hs, .. } if frame.kind() == FrameType::H3 => {
-                return self.identify(attempt, *hs, frame, cx);
-            }
-            Step::AwaitH3 { hs, .. } if frame.kind() == FrameType::H3 => {
-                let Ok(hs) = hs.handle(&frame, cx.config.identity.public()) else {
-                    attempt.close(cx);
-                    self.count_failed_proof(cx);
-                    return;
-                };
-                attempt.device = Some(PeerCard::of(hs.peer(), hs.info()));
-                Step::Question { hs: Box::new(hs), h3: frame, asked: false, until: cx.now.time + limits::QUESTION }
-            }
-            Step::AwaitH5 { hs, pairing_id, .. } if frame.kind() == FrameType::H5 => match hs.handle(&frame) {
-                Ok(H5::Stored(hs)) => {
-                    let job = cx.job(Job::Store(StoreChange::Paired(pairing_id)));
-                    Step::StoringPaired { job, hs, h5: frame, pairing_id }
-                }
-                Ok(H5::Declined) => {
-                    cx.job(Job::Store(StoreChange::Forget(pairing_id)));
-                    return self.end_with(*attempt, Outcome::Failed(Cause::Rejected), cx);
-                }
-                Err(_) => return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx),
-            },
-            // Not what the step expects: the stream ends, and what is stored stays as section 8 says.
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => return attempt.close(cx),
-            Step::Compare { .. } | Step::Confirmed { .. } => {
-                return self.end_with(*attempt, Outcome::Failed(Cause::AuthenticationFailed), cx);
-            }
-            Step::Question { .. } | Step::StoringPending { .. } | Step::AwaitH5 { .. } | Step::StoringPaired { .. } => {
-                return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx);
-            }
-        };
-        self.phase = Phase::Serving(attempt, step);
-    }
-
-    fn stored(&mut self, id: JobId, cx: &mut Context<'_>) {
-        let Some((mut attempt, step)) = self.take_attempt() else { return };
-        let step = match step {
-            Step::StoringPending { job, hs, h3, h4, pairing_id } if job == id => {
-                if let Some(stream) = attempt.stream {
-                    cx.send(stream, vec![h4.clone()]);
-                }
-                attempt.answered = Some((h3, h4));
-                Step::AwaitH5 { hs, pairing_id, until: cx.now.time + limits::PEER_ANSWER }
-            }
-            Step::StoringPaired { job, hs, h5, pairing_id } if job == id => {
-                let h6 = hs.confirm();
-                if let Some(stream) = attempt.stream {
-                    cx.send(stream, vec![h6.clone()]);
-                }
-                attempt.answered = Some((h5, h6));
-                return self.paired(*attempt, pairing_id, cx);
-            }
-            step @ (Step::AwaitS3 { .. }
-            | Step::Compare { .. }
-            | Step::Confirmed { .. }
-            | Step::AwaitH3 { .. }
-            | Step::Question { .. }
-            | Step::StoringPending { .. }
-            | Step::AwaitH5 { .. }
-            | Step::StoringPaired { .. }) => step,
-        };
-        self.phase = Phase::Serving(attempt, step);
-    }
-
-    fn store_failed(&mut self, id: JobId, cx: &mut Context<'_>) {
-        let Some((attempt, step)) = self.take_attempt() else { return };
-        let ours = match &step {
-            Step::StoringPending { job, .. } | Step::StoringPaired { job, .. } => *job == id,
-            Step::AwaitS3 { .. }
-            | Step::Compare { .. }
-            | Step::Confirmed { .. }
-            | Step::AwaitH3 { .. }
-            | Step::Question { .. }
-            | Step::AwaitH5 { .. } => false,
-        };
-        if ours {
-            return self.end_with(*attempt, Outcome::Failed(Cause::Storage), cx);
-        }
-        self.phase = Phase::Serving(attempt, step);
-    }
-
     fn paired(&mut self, attempt: Attempt, pairing_id: PairingId, cx: &mut Context<'_>) {
         if let Some(device) = attempt.device.clone() {
             let elapsed = cx.now.time.since(attempt.started);
@@ -576,39 +464,6 @@ impl Initiator {
                 Step::AwaitS3 { .. } | Step::Compare { .. } | Step::AwaitH3 { .. } | Step::Question { .. },
             ) => true,
             Phase::Over(_) | Phase::Serving(..) => false,
-        }
-    }
-
-    fn attempt_timeout(&mut self, cx: &mut Context<'_>) {
-        let now = cx.now.time;
-        if let Phase::Over(over) = &mut self.phase {
-            let expired = |a: &mut Attempt| a.lost.is_some_and(|lost| now >= lost + limits::RESUME);
-            if let Some(attempt) = over.last.take_if(expired) {
-                attempt.close(cx);
-            }
-            return;
-        }
-        let Some((attempt, step)) = self.take_attempt() else { return };
-        if attempt.deadline(&step).is_none_or(|at| now < at) {
-            self.phase = Phase::Serving(attempt, step);
-            return;
-        }
-        match step {
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => attempt.close(cx),
-            Step::Confirmed { until, .. } if now >= until => {
-                self.end_with(*attempt, Outcome::Failed(Cause::TimedOut), cx);
-            }
-            Step::Compare { until, .. } | Step::Question { until, .. } if now >= until => {
-                self.phase = Phase::Serving(attempt, step);
-                self.deny(Denial::Unanswered, Cause::TimedOut, cx);
-            }
-            Step::AwaitH5 { until, .. } if now >= until => {
-                self.end_with(*attempt, Outcome::Failed(Cause::TimedOut), cx);
-            }
-            Step::Compare { .. } | Step::Confirmed { .. } | Step::Question { .. } | Step::AwaitH5 { .. } => {
-                self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx);
-            }
-            Step::StoringPending { .. } | Step::StoringPaired { .. } => self.phase = Phase::Serving(attempt, step),
         }
     }
 

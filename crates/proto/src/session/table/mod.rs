@@ -1,33 +1,34 @@
 //! The table of sessions: which codes are ours, which we joined, whose stream is whose, and whose question is open.
 
+mod errors;
+mod machine;
+mod nearby;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::net::IpAddr;
 use std::time::Duration;
 
-use data_encoding::HEXLOWER;
-
 use crate::addr::Address;
-use crate::code::qr::QrText;
 use crate::code::{Code, CodeInput};
 use crate::handshake::Mode;
 use crate::handshake::initiator::P1;
 use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId};
 use crate::keys::CodeKeys;
-use crate::lan::{NearbyDevice, Purpose, Wanted, WindowId};
+use crate::lan::{Purpose, Wanted, WindowId};
 use crate::limits;
 use crate::secret::Rng;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
-use crate::session::nearby::{Nearby, SelectError};
 use crate::session::strangers::Strangers;
 use crate::session::{
     Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Role, SessionStatus, StreamEnd, Strikes,
     Vicinity, earlier,
 };
 use crate::time::{Now, Time};
-use crate::wire::beacon::Nid;
 use crate::wire::frames::{Frame, FrameType};
 use crate::wire::record::Topic;
+
+pub use errors::{AnswerError, CancelError, JoinError, NearbyError};
+use machine::Machine;
 
 /// All sessions of one device. See the module's text for how to drive it.
 pub struct Table {
@@ -63,74 +64,6 @@ enum Window {
     None,
     Open,
     Over,
-}
-
-enum Machine {
-    Initiator(Box<Initiator>),
-    Joiner(Box<Joiner>),
-    Nearby(Box<Nearby>),
-}
-
-/// Why `pair nearby` cannot begin.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NearbyError {
-    /// It has begun already.
-    #[error("this device is ready to pair already, as session {0}")]
-    Running(SessionId),
-    /// The local network is not used.
-    #[error("the local network is switched off or cannot be used, and nobody can be met on it")]
-    NoLan,
-    /// As many sessions as a device may have.
-    #[error("{} sessions are open already; cancel one first", limits::MAX_SESSIONS)]
-    TooMany,
-}
-
-/// Why a code cannot be joined. Nothing was sent.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JoinError {
-    /// The code is one of this device's own.
-    #[error("this code is shown by this device itself; enter it on the other one")]
-    OwnCode,
-    /// A session for this code runs already.
-    #[error("this code is being joined already, as session {0}")]
-    Running(SessionId),
-    /// As many sessions as a device may have.
-    #[error("{} sessions are open already; cancel one first", limits::MAX_SESSIONS)]
-    TooMany,
-}
-
-/// Why a question was not answered.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AnswerError {
-    /// No session of that name, or none at all.
-    #[error("there is no such session")]
-    Unknown,
-    /// Another question was open a moment ago, so that it is not clear which one is meant.
-    #[error("the question has just changed: now session {0} asks")]
-    JustChanged(SessionId),
-    /// The session asks nothing now.
-    #[error("no question is open{}", .0.as_ref().map(|s| format!(" in session {s}")).unwrap_or_default())]
-    NoQuestion(Option<SessionId>),
-    /// The session asks for a comparison, and "allow" says nothing about that.
-    #[error("session {0} asks whether both devices show the same emoji; say that they match, or that they differ")]
-    Comparison(SessionId),
-    /// The session asks, but for no comparison.
-    #[error("session {0} has nothing to compare; allow or reject the device")]
-    NoComparison(SessionId),
-}
-
-/// Why a session was not cancelled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CancelError {
-    /// No live session of that name, or none at all.
-    #[error("there is no such open session")]
-    Unknown,
-    /// Several are open and none was named.
-    #[error("several sessions are open; name one")]
-    Ambiguous,
-    /// Both persons agreed; the pairing is being stored.
-    #[error("both sides have agreed already; remove the device afterwards if you do not want it")]
-    TooLate,
 }
 
 impl Table {
@@ -210,67 +143,6 @@ impl Table {
         });
         self.settle(now);
         Ok(id)
-    }
-
-    /// Makes this device visible on the local network, and the others to us, until it is paired or withdrawn.
-    pub fn nearby(&mut self, options: impl Into<Options>, now: Now) -> Result<SessionId, NearbyError> {
-        if !self.config.lan {
-            return Err(NearbyError::NoLan);
-        }
-        if let Some(running) = self.sessions.iter().find(|s| matches!(&s.machine, Machine::Nearby(m) if m.is_live())) {
-            return Err(NearbyError::Running(running.id.clone()));
-        }
-        self.check_room().map_err(|_| NearbyError::TooMany)?;
-        let random: [u8; 8] = self.rng.bytes();
-        let id = self.fresh_id(SessionId(HEXLOWER.encode(&random)));
-        let machine = Machine::Nearby(Box::new(Nearby::new(id.clone(), options.into())));
-        let key = self.next_key;
-        self.insert(Session { key, id: id.clone(), topic: None, machine, window: Window::None });
-        self.settle(now);
-        Ok(id)
-    }
-
-    /// The devices that are ready to pair, each once, in the order in which they were met; empty without `pair nearby`.
-    pub fn nearby_devices(&self) -> Vec<NearbyDevice> {
-        self.sessions.iter().find_map(|s| s.machine.live_nearby()).map(Nearby::list).unwrap_or_default()
-    }
-
-    /// Asks a device of the list of `pair nearby` to pair. Both people then compare.
-    ///
-    /// # Errors
-    /// If there is no such device, if one is being dealt with already, or if this one is refused.
-    pub fn select(&mut self, nid: Nid, now: Now) -> Result<SessionId, SelectError> {
-        self.on_nearby(now, |m, cx| m.select(nid, cx))
-    }
-
-    /// Confirms the device that was selected by its QR text, in place of the comparison that is shown. If the text is
-    /// another device's, the session ends with `wrong_device`.
-    ///
-    /// # Errors
-    /// If no comparison with a selected device is open.
-    pub fn confirm_by(&mut self, qr: QrText, now: Now) -> Result<SessionId, SelectError> {
-        self.on_nearby(now, |m, cx| m.confirm_by(qr, cx))
-    }
-
-    /// Whether this is a session of `pair nearby`.
-    pub fn is_nearby(&self, session: &SessionId) -> bool {
-        self.sessions.iter().any(|s| s.id == *session && matches!(s.machine, Machine::Nearby(_)))
-    }
-
-    fn on_nearby(
-        &mut self,
-        now: Now,
-        f: impl FnOnce(&mut Nearby, &mut Context<'_>) -> Result<(), SelectError>,
-    ) -> Result<SessionId, SelectError> {
-        let index = self.sessions.iter().position(|s| s.machine.live_nearby().is_some());
-        let index = index.ok_or(SelectError::NoSession)?;
-        let done = self.on_session(index, now, |machine, _, cx| match machine {
-            Machine::Nearby(m) => f(m, cx),
-            Machine::Initiator(_) | Machine::Joiner(_) => Err(SelectError::NoSession),
-        });
-        let id = self.sessions[index].id.clone();
-        self.settle(now);
-        done.map(|()| id)
     }
 
     /// Answers the open question, of the named session or of the only one that asks. A comparison is not answered by
@@ -354,32 +226,6 @@ impl Table {
                 Machine::Initiator(m) => m.heard(addresses, cx),
                 Machine::Joiner(m) => m.heard(&addresses, cx),
                 Machine::Nearby(_) => {}
-            });
-        }
-        self.settle(now);
-    }
-
-    /// A window of `pair nearby` is called by this id from now on.
-    pub fn handle_named(&mut self, window: WindowId, nid: Nid, now: Now) {
-        self.on_window(window, now, |m, _| m.named(nid));
-    }
-
-    /// A device is ready to pair nearby, or more is known of it.
-    pub fn handle_ready(&mut self, window: WindowId, device: NearbyDevice, now: Now) {
-        self.on_window(window, now, |m, cx| m.seen(device, cx));
-    }
-
-    /// A device nearby has fallen silent at this address.
-    pub fn handle_gone(&mut self, window: WindowId, nid: Nid, ip: IpAddr, now: Now) {
-        self.on_window(window, now, |m, cx| m.gone(nid, ip, cx));
-    }
-
-    fn on_window(&mut self, window: WindowId, now: Now, f: impl FnOnce(&mut Nearby, &mut Context<'_>)) {
-        if let Some(index) = self.sessions.iter().position(|s| s.key == window.0) {
-            self.on_session(index, now, |machine, _, cx| {
-                if let Machine::Nearby(m) = machine {
-                    f(m, cx);
-                }
             });
         }
         self.settle(now);
@@ -580,20 +426,6 @@ impl Table {
         true
     }
 
-    /// Without a code nothing is proven by P1, so it is heard no more often than any stranger's.
-    fn admit_nearby(&mut self, stream: StreamId, from: Inbound, p1: P1, now: Now) -> bool {
-        let Some(index) = self.sessions.iter().position(|s| s.machine.live_nearby().is_some()) else {
-            return false;
-        };
-        if !self.strangers.hear(now.time) {
-            return false;
-        }
-        self.on_session(index, now, |machine, _, cx| match machine {
-            Machine::Nearby(m) => m.admit(stream, from, p1, cx),
-            Machine::Initiator(_) | Machine::Joiner(_) => false,
-        })
-    }
-
     fn resume(&mut self, stream: StreamId, from: Inbound, token: &[u8; 32], now: Now) -> bool {
         (0..self.sessions.len()).any(|index| {
             self.on_session(index, now, |machine, _, cx| match machine {
@@ -764,80 +596,6 @@ impl Table {
             others_compare: self.sessions.iter().any(|s| s.machine.is_comparing()),
         };
         f(&mut cx, &self.addresses)
-    }
-}
-
-impl Machine {
-    fn is_live(&self) -> bool {
-        match self {
-            Machine::Initiator(m) => m.is_live(),
-            Machine::Joiner(m) => m.is_live(),
-            Machine::Nearby(m) => m.is_live(),
-        }
-    }
-
-    /// The session of `pair nearby`, while it lives.
-    fn live_nearby(&self) -> Option<&Nearby> {
-        match self {
-            Machine::Nearby(m) if m.is_live() => Some(m),
-            Machine::Initiator(_) | Machine::Joiner(_) | Machine::Nearby(_) => None,
-        }
-    }
-
-    fn wiped_at(&self) -> Option<Time> {
-        match self {
-            Machine::Initiator(m) => m.wiped_at(),
-            Machine::Joiner(m) => m.wiped_at(),
-            Machine::Nearby(m) => m.wiped_at(),
-        }
-    }
-
-    fn wants_to_ask(&self) -> bool {
-        match self {
-            Machine::Initiator(m) => m.wants_to_ask(),
-            Machine::Joiner(m) => m.wants_to_ask(),
-            Machine::Nearby(m) => m.wants_to_ask(),
-        }
-    }
-
-    fn asking(&self) -> Option<Asking> {
-        match self {
-            Machine::Initiator(m) => m.asking(),
-            Machine::Joiner(m) => m.asking(),
-            Machine::Nearby(m) => m.asking(),
-        }
-    }
-
-    fn is_comparing(&self) -> bool {
-        match self {
-            Machine::Initiator(m) => m.is_comparing(),
-            Machine::Joiner(m) => m.is_comparing(),
-            Machine::Nearby(m) => m.is_comparing(),
-        }
-    }
-
-    fn ask(&mut self, cx: &mut Context<'_>) {
-        match self {
-            Machine::Initiator(m) => m.ask(cx),
-            Machine::Joiner(m) => m.ask(cx),
-            Machine::Nearby(m) => m.ask(cx),
-        }
-    }
-
-    fn answer(&mut self, answer: Answer, cx: &mut Context<'_>) {
-        match self {
-            Machine::Initiator(m) => m.answer(answer, cx),
-            Machine::Joiner(m) => m.answer(answer, cx),
-            Machine::Nearby(m) => m.answer(answer, cx),
-        }
-    }
-
-    fn cancel(&mut self, cx: &mut Context<'_>) -> bool {
-        match self {
-            Machine::Initiator(m) => m.cancel(cx),
-            Machine::Joiner(m) => m.cancel(cx),
-            Machine::Nearby(m) => m.cancel(cx),
-        }
     }
 }
 
