@@ -57,3 +57,16 @@ fn three_devices_nearby_choose_compare_and_refuse() {
 fn listeners_are_what_the_beacons_say_and_are_gone_afterwards() {
     check("listeners", 1, lan::listeners::run);
 }
+
+/// A24, B13, D9: what leaves the devices, decoded, where everything passes, where no multicast does, and on IPv6 alone.
+#[test]
+fn what_is_sent_names_nobody_and_stays_in_the_network() {
+    let profiles = ["lan", "lan-nomcast", "lan-v6"].map(str::to_owned);
+    check("capture", 1, |options| lan::capture::run(options, &profiles));
+}
+
+/// Attacks 23 to 30, 37 and 48 from a host of the same network.
+#[test]
+fn a_host_of_the_same_network_can_forge_replay_flood_and_lie_in_vain() {
+    check("attacks from the same network", 1, |options| lan::attacks::run(options, &[]));
+}

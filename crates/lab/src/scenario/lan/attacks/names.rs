@@ -18,7 +18,7 @@ use crate::scenario::attack::forge::labelled;
 const NAME_LEN: usize = 64;
 
 /// By then a device that was heard is listed, with a name or without.
-const LISTED_BY: Duration = Duration::from_secs(4);
+const LISTED_BY: Duration = Duration::from_secs(2);
 
 pub(super) const CASES: &[Case] = &[
     ("-", "a device that says who it is is listed by name", honest),

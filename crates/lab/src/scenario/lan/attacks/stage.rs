@@ -54,6 +54,8 @@ pub(super) struct Mallory {
     pub(super) ip: IpAddr,
     /// More addresses of hers, for calls: one source is let in twice, and then once in five seconds.
     more: Vec<IpAddr>,
+    /// All her addresses: those that her system gave itself as well.
+    own: Vec<IpAddr>,
     used: AtomicUsize,
     mac: Mac,
     victim_mac: Mac,
@@ -80,7 +82,9 @@ impl Stage {
         for address in more.clone() {
             host.namespace().ip(&["addr", "add", &format!("{address}/24"), "dev", "eth0"])?;
         }
+        let all = observe::addresses(host.namespace())?;
         let mallory = Mallory {
+            own: all.iter().map(|own| own.ip).collect(),
             ip: lab.address("mallory")?,
             more: more.map(|address| Ok(address.parse()?)).collect::<Result<_>>()?,
             used: AtomicUsize::new(0),
@@ -171,7 +175,7 @@ impl Stage {
 impl Mallory {
     /// Is it one of her addresses?
     pub(super) fn has(&self, ip: IpAddr) -> bool {
-        self.ip == ip || self.more.contains(&ip)
+        self.own.contains(&ip)
     }
 
     fn next_address(&self) -> IpAddr {
