@@ -5,6 +5,7 @@ mod argv;
 mod control;
 mod daemon;
 mod demo;
+mod dialogue;
 mod exits;
 mod help;
 mod hints;

@@ -263,7 +263,7 @@ fn a8_on_a_terminal_of_80_by_24_the_words_are_seen_and_the_qr_is_read_and_pairs(
         let screen = folder.path().join(format!("screen-{number}.png"));
         std::fs::write(&screen, terminal.png(theme)).expect("written");
         if let Some(read) = zbar::read(&[file, screen.clone()]) {
-            assert!(matches!(&read[..], [file, screen] if file == screen), "{theme:?}: {read:?}");
+            assert!(matches!(&read[..], [file, screen] if fixed(file) == fixed(screen)), "{theme:?}: {read:?}");
         }
         let args = ["pair", "join", "--yes", "--json", "--qr-image", &path(&screen)];
         let joined = home.run("bob", &[args.as_slice(), network(&address).as_slice()].concat());
