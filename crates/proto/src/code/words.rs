@@ -183,11 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn b3_ten_thousand_codes_survive_case_spacing_prefixes_and_compatibility_forms() {
+    fn a7_b3_ten_thousand_codes_all_differ_and_survive_case_spacing_prefixes_and_compatibility_forms() {
         let mut rng = Rng::from_seed(Secret::new([3; 32]));
+        let mut seen = std::collections::BTreeSet::new();
         for round in 0..10_000 {
             let code = Code::generate(&mut rng);
             let words = to_words(&code);
+            assert!(seen.insert(words));
             let text = match round % 5 {
                 0 => words.join(" "),
                 1 => words.join("\t\n  ").to_uppercase(),

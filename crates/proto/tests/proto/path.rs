@@ -173,6 +173,7 @@ fn c10_a_qr_text_pairs_through_its_hint_without_any_dht_node() {
     );
 }
 
+/// A6, A11: each start has a transport key of its own, and the one in the QR must answer.
 #[test]
 fn a_qr_text_of_a_device_that_restarted_is_the_wrong_device() {
     let mut world = World::of(2);
