@@ -198,10 +198,11 @@ impl Driver {
         self.swarm.behaviour_mut().kademlia.set_pace(pace);
     }
 
-    /// Lets closing streams leave, then closes every connection, so that peers notice at once.
+    /// Lets every stream arrive with what was sent on it, then closes every connection, so that peers notice at once. What
+    /// was sent may be the last word of a pairing: a program that lives for one pairing ends right after it.
     async fn farewell(mut self) {
         self.out.flush();
-        self.streams.reset_all();
+        self.streams.close_all();
         let leave = async {
             while self.streams.any_leaving_at_all() {
                 tokio::select! {

@@ -205,10 +205,11 @@ impl OpenStreams {
         jobs.into_iter().collect()
     }
 
-    /// Drops every stream that is not leaving.
-    pub(crate) fn reset_all(&mut self) {
-        for open in self.open.values_mut().filter(|open| !open.leaving) {
-            open.stop(Stop::Drop);
+    /// Closes every stream after what was sent.
+    pub(crate) fn close_all(&mut self) {
+        let open: Vec<StreamId> = self.open.iter().filter(|(_, open)| !open.leaving).map(|(id, _)| *id).collect();
+        for id in open {
+            self.close(id);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use handfast_net::{Command, NetEvent, Role, StreamEnd, StreamProtocol};
+use handfast_net::{Command, NetEvent, Role, StreamEnd, StreamProtocol, Transport as _};
 use handfast_proto::addr::{Address, Transport};
 use handfast_proto::id::StreamId;
 use handfast_proto::wire::frames::{Frame, FrameType};
@@ -210,4 +210,33 @@ async fn a_protocol_the_peer_does_not_speak_ends_the_stream() {
     let stream = bob.open(conn, StreamProtocol::Pair).await;
     bob.write(stream, vec![frame(FrameType::P1, 1)]).await;
     assert_eq!(end_of(&mut bob, stream).await, StreamEnd::Lost);
+}
+
+/// The last message of a pairing, by a command that lives for that pairing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_program_sent_right_before_its_end_still_arrives() {
+    for transport in [Transport::Quic, Transport::Tcp] {
+        let mut alice = Peer::device(11, vec![]).await;
+        let (tid, address) = (alice.tid(), alice.address(transport));
+        for round in 0..40 {
+            let other = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                let runtime = runtime.expect("a runtime");
+                runtime.block_on(async {
+                    let mut bob = Peer::device(20 + round, vec![]).await;
+                    let conn = bob.dial(Some(tid), vec![address]).await;
+                    let stream = bob.open(conn, StreamProtocol::Pair).await;
+                    bob.write(stream, vec![frame(FrameType::R1, 1)]).await;
+                    bob.write(stream, vec![frame(FrameType::R2, 2)]).await;
+                    bob.net.end().await;
+                });
+                runtime.shutdown_background();
+            });
+            let (inbound, _, _) = alice.accept().await;
+            assert_eq!(alice.frame(inbound).await, frame(FrameType::R1, 1));
+            assert_eq!(alice.frame(inbound).await, frame(FrameType::R2, 2), "{transport:?}, round {round}");
+            assert_eq!(end_of(&mut alice, inbound).await, StreamEnd::Finished);
+            other.join().expect("it ends");
+        }
+    }
 }
