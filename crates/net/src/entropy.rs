@@ -19,6 +19,17 @@ pub fn rng() -> Result<Rng, EntropyError> {
     Ok(Rng::from_seed(secret()?))
 }
 
+/// Lets the TLS library seed its own generator now, on a thread of its own: it measures the jitter of the processor for
+/// tens of milliseconds, once in a process, and the first handshake would wait for it.
+pub fn warm_up() {
+    static ONCE: std::sync::Once = std::sync::Once::new();
+    ONCE.call_once(|| {
+        // Without a thread, or if it fails, the first handshake does it, and tells what is wrong.
+        let seed = || drop(rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut [0; 1]));
+        drop(std::thread::Builder::new().name("warm-up".to_owned()).spawn(seed));
+    });
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

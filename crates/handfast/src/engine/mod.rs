@@ -37,6 +37,7 @@ use wires::Wires;
 
 /// Starts a device.
 pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
+    handfast_net::entropy::warm_up();
     let Builder { home, instance, name, kind, network } = builder;
     let clock = Clock::start();
     let entropy = |e: handfast_net::entropy::EntropyError| Error::because(Cause::Internal, e);
