@@ -98,8 +98,9 @@ impl ServeNodes {
         }
     }
 
-    /// Starts all nodes again that do not run, with their data, and waits until the DHT is whole: until each of them knows
-    /// half of the others. (Those that went on notice only after a silence that a node was gone, and come back to it.)
+    /// Starts all nodes again that do not run, with their data, one after the other, and waits until the DHT is whole: until
+    /// each of them knows half of the others. (Those that went on notice only after a silence that a node was gone, and come
+    /// back to it; and two that start at the same moment may learn of each other only at the next refresh.)
     ///
     /// # Errors
     /// When a node does not get ready, or stays alone.
@@ -109,8 +110,6 @@ impl ServeNodes {
             let host = self.nodes[*index].host.clone();
             // Its addresses stay: the others that start now enter by them.
             self.nodes[*index].running = self.spawn(&host)?.running;
-        }
-        for index in &dead {
             self.wait_ready(*index)?;
         }
         for index in &dead {
