@@ -9,7 +9,7 @@ use handfast_proto::id::PairingId;
 use handfast_proto::lan::Lan;
 use handfast_proto::lan::io::{Command as LanCommand, Event as LanInput};
 use handfast_proto::link::{Links, PairState};
-use handfast_proto::session::{DialFailure, JobResult, StreamEnd, Table};
+use handfast_proto::session::{DialFailure, JobResult, Reached, StreamEnd, Table};
 use handfast_proto::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -198,7 +198,9 @@ impl Actor {
             }
             NetEvent::Dialled { id, conn } => {
                 let result = match self.wires.peer(conn) {
-                    Some(peer) => JobResult::Dialled { conn, tid: peer.tid, address: peer.address, path: peer.path },
+                    Some(peer) => {
+                        JobResult::Dialled(Reached { conn, tid: peer.tid, address: peer.address, path: peer.path })
+                    }
                     None => JobResult::DialFailed(DialFailure::NoAnswer),
                 };
                 self.job_done(id, result, now);

@@ -195,16 +195,7 @@ pub enum JobResult {
         answered: usize,
     },
     /// Connected.
-    Dialled {
-        /// The connection.
-        conn: ConnId,
-        /// The transport key that answered, verified.
-        tid: Tid,
-        /// The address it runs over.
-        address: Address,
-        /// How it runs.
-        path: Path,
-    },
+    Dialled(Reached),
     /// Not connected.
     DialFailed(DialFailure),
     /// The stream is open.
@@ -251,6 +242,19 @@ pub struct Inbound {
     /// The address of ours at which it came in; only of a connection over TCP that the other side has made. (QUIC knows
     /// no more than that it listens on all.)
     pub local: Option<IpAddr>,
+}
+
+/// A connection to another device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// The connection.
+    pub conn: ConnId,
+    /// The transport key of the other side, verified by the transport.
+    pub tid: Tid,
+    /// The address it runs over.
+    pub address: Address,
+    /// How it runs.
+    pub path: Path,
 }
 
 /// How a device was found.

@@ -317,7 +317,7 @@ impl Nearby {
                 result @ (JobResult::Published { .. }
                 | JobResult::Found(_)
                 | JobResult::LookedUp { .. }
-                | JobResult::Dialled { .. }
+                | JobResult::Dialled(_)
                 | JobResult::DialFailed(_)
                 | JobResult::StreamFailed
                 | JobResult::Stored

@@ -14,7 +14,7 @@ use handfast_proto::keys::CodeKeys;
 use handfast_proto::sas::Sas;
 use handfast_proto::secret::{Rng, Secret};
 use handfast_proto::session::{
-    Config, Consent, Event, Inbound, Job, JobResult, Options, Output, StoreChange, StreamEnd, Table, Vicinity,
+    Config, Consent, Event, Inbound, Job, JobResult, Options, Output, Reached, StoreChange, StreamEnd, Table, Vicinity,
 };
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::advert::{Advert, AdvertState};
@@ -230,7 +230,8 @@ impl Bench {
             Job::Dial { tid, .. } if *tid == Some(by) => Some(*id),
             _ => None,
         });
-        let dialled = JobResult::Dialled { conn: ConnId(9), tid: by, address: address(by.0[0]), path: Path::Direct };
+        let dialled =
+            JobResult::Dialled(Reached { conn: ConnId(9), tid: by, address: address(by.0[0]), path: Path::Direct });
         self.job_done(dial.expect("it dials"), dialled);
         let open = self.jobs.iter().find_map(|(id, job)| matches!(job, Job::OpenStream(_)).then_some(*id));
         self.next_stream += 1;

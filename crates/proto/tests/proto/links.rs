@@ -9,7 +9,7 @@ use handfast_proto::limits;
 use handfast_proto::link::hello::{self, Bond, R2, ReceivedR1};
 use handfast_proto::link::{self, Config, Event, Job, Links, Output, PairState, Peer, StoreChange, Tombstone};
 use handfast_proto::secret::Secret;
-use handfast_proto::session::{Inbound, JobResult, Role};
+use handfast_proto::session::{Inbound, JobResult, Reached, Role};
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::record::{Record, RecordKeys};
@@ -325,7 +325,7 @@ fn attack_40_a_reflected_hello_is_refused() {
     desk.wait(Duration::from_secs(5));
     // We dial; the attacker sends our own R1 back to us over the connection that it has with us.
     let dial = desk.find(|job| matches!(job, Job::Dial { .. })).expect("it looks for its peer");
-    let dialled = JobResult::Dialled { conn: ConnId(1), tid: THEIRS, address: address(2), path: Path::Direct };
+    let dialled = JobResult::Dialled(Reached { conn: ConnId(1), tid: THEIRS, address: address(2), path: Path::Direct });
     desk.done(dial, dialled);
     let open = desk.find(|job| matches!(job, Job::OpenHello(_))).expect("a hello is due");
     desk.done(open, JobResult::StreamOpened(StreamId(1)));
@@ -392,7 +392,8 @@ fn attack_43_a_notice_is_told_to_who_fits_the_tombstone_and_believed_only_from_t
         let mut desk = Desk::new(vec![peer(PairState::Paired, Role::Initiator)], Vec::new());
         desk.wait(Duration::from_secs(5));
         let dial = desk.find(|job| matches!(job, Job::Dial { .. })).expect("it looks for its peer");
-        let dialled = JobResult::Dialled { conn: ConnId(1), tid: THEIRS, address: address(2), path: Path::Direct };
+        let dialled =
+            JobResult::Dialled(Reached { conn: ConnId(1), tid: THEIRS, address: address(2), path: Path::Direct });
         desk.done(dial, dialled);
         let open = desk.find(|job| matches!(job, Job::OpenHello(_))).expect("a hello is due");
         desk.done(open, JobResult::StreamOpened(StreamId(1)));

@@ -16,7 +16,7 @@ use crate::link::presence::Presence;
 use crate::link::seek::Seek;
 use crate::link::{Config, Event, Job, Output, Peer};
 use crate::secret::Rng;
-use crate::session::{Inbound, JobResult};
+use crate::session::{Inbound, JobResult, Reached};
 use crate::time::{Now, Time, UnixTime};
 use crate::wire::frames::{Frame, FrameType};
 
@@ -316,7 +316,7 @@ impl Links {
                     entry.seek.end_job(id);
                 }
             }
-            (Some(Work::Dial(pairing_id)), JobResult::Dialled { conn, tid, address, path }) => {
+            (Some(Work::Dial(pairing_id)), JobResult::Dialled(Reached { conn, tid, address, path })) => {
                 if let Some(entry) = self.peers.get_mut(&pairing_id) {
                     entry.seek.end_job(id);
                 }

@@ -304,7 +304,7 @@ impl Initiator {
             }
             JobResult::Stored => self.stored(id, cx),
             JobResult::StoreFailed => self.store_failed(id, cx),
-            JobResult::Dialled { .. } | JobResult::DialFailed(_) => self.reverse.done(id, cx.now.time),
+            JobResult::Dialled(_) | JobResult::DialFailed(_) => self.reverse.done(id, cx.now.time),
             JobResult::Found(_) | JobResult::LookedUp { .. } | JobResult::StreamOpened(_) | JobResult::StreamFailed => {
             }
         }

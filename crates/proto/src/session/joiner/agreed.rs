@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use crate::addr::{Address, Path, Transport};
 use crate::handshake::joiner::{Comparing, ReceivedH4, SentH3, SentH5};
-use crate::id::{ConnId, JobId, PairingId, StreamId, Tid};
+use crate::id::{JobId, PairingId, StreamId, Tid};
 use crate::limits;
 use crate::session::joiner::search::Found;
-use crate::session::{Context, DialFailure, Job, PeerCard, earlier};
+use crate::session::{Context, DialFailure, Job, PeerCard, Reached, earlier};
 use crate::time::Time;
 use crate::wire::frames::Frame;
 
@@ -154,7 +154,7 @@ impl Agreed {
         }
     }
 
-    pub(super) fn dialled(&mut self, id: JobId, conn: ConnId, path: Path, cx: &mut Context<'_>) {
+    pub(super) fn dialled(&mut self, id: JobId, reached: Reached, cx: &mut Context<'_>) {
         let Link::Lost { redial, .. } = &mut self.link else { return };
         let Redial::Dialling { quic, tcp, .. } = redial else { return };
         if ![*quic, *tcp].contains(&Some(id)) {
@@ -163,9 +163,9 @@ impl Agreed {
         for other in [*quic, *tcp].into_iter().flatten().filter(|job| *job != id) {
             cx.cancel(other);
         }
-        let job = cx.job(Job::OpenStream(conn));
+        let job = cx.job(Job::OpenStream(reached.conn));
         *redial = Redial::Opening { job };
-        self.path = path;
+        self.path = reached.path;
     }
 
     pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {

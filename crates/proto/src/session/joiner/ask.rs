@@ -7,10 +7,10 @@ use crate::addr::{Address, Path};
 use crate::cause::Cause;
 use crate::handshake::Refusal;
 use crate::handshake::joiner::{self as hs, H2, SentH1, SentP1};
-use crate::id::{ConnId, JobId, StreamId, Tid};
+use crate::id::{JobId, StreamId, Tid};
 use crate::limits;
 use crate::session::joiner::search::{Found, Proof, best_first};
-use crate::session::{Config, Context, DialFailure, Event, Job, SessionId, StreamEnd, Striker, earlier};
+use crate::session::{Config, Context, DialFailure, Event, Job, Reached, SessionId, StreamEnd, Striker, earlier};
 use crate::time::Time;
 use crate::wire::frames::Frame;
 
@@ -93,17 +93,8 @@ impl Ask {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
-    pub(super) fn dialled(
-        &mut self,
-        id: JobId,
-        conn: ConnId,
-        tid: Tid,
-        address: Address,
-        path: Path,
-        session: &SessionId,
-        cx: &mut Context<'_>,
-    ) {
+    pub(super) fn dialled(&mut self, id: JobId, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
+        let Reached { conn, tid, address, path } = reached;
         if !matches!(self.state, State::Dialling { job } if job == id) {
             return;
         }

@@ -15,12 +15,12 @@ use crate::addr::{Address, Path};
 use crate::cause::Cause;
 use crate::handshake::joiner::Proved;
 use crate::handshake::{Agreement, Denial, Mode, Refusal};
-use crate::id::{ConnId, JobId, PairingId, SessionId, StreamId, Tid};
+use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::{CodeKeys, LanKeys};
 use crate::limits;
 use crate::session::{
-    Answer, Asking, Consent, Context, DialFailure, Event, JobResult, Options, Outcome, PeerCard, Role, SessionStatus,
-    StreamEnd, Striker,
+    Answer, Asking, Consent, Context, DialFailure, Event, JobResult, Options, Outcome, PeerCard, Reached, Role,
+    SessionStatus, StreamEnd, Striker,
 };
 use crate::time::Time;
 use crate::wire::advert::AdvertState;
@@ -307,7 +307,7 @@ impl Joiner {
                     search.looked_up(id, answered);
                 }
             }
-            JobResult::Dialled { conn, tid, address, path } => self.dialled(id, conn, tid, address, path, cx),
+            JobResult::Dialled(reached) => self.dialled(id, reached, cx),
             JobResult::DialFailed(failure) => self.dial_failed(id, failure, cx),
             JobResult::StreamOpened(stream) => self.stream_opened(id, stream, cx),
             JobResult::StreamFailed => self.stream_failed(id, cx),
@@ -383,9 +383,9 @@ impl Joiner {
     }
 
     /// Somebody connected to us.
-    pub(super) fn reached(&mut self, conn: ConnId, tid: Tid, address: Address, path: Path, cx: &mut Context<'_>) {
+    pub(super) fn reached(&mut self, by: Reached, cx: &mut Context<'_>) {
         if let Phase::Searching(search) = &mut self.phase {
-            search.reached(conn, tid, address, path, &self.id, cx);
+            search.reached(by, &self.id, cx);
         }
         self.drive(cx);
     }
@@ -410,11 +410,11 @@ impl Joiner {
         }
     }
 
-    fn dialled(&mut self, id: JobId, conn: ConnId, tid: Tid, address: Address, path: Path, cx: &mut Context<'_>) {
+    fn dialled(&mut self, id: JobId, reached: Reached, cx: &mut Context<'_>) {
         match &mut self.phase {
-            Phase::Searching(search) => search.dialled(id, conn, tid, address, path, &self.id, cx),
-            Phase::Asking(ask) => ask.dialled(id, conn, tid, address, path, &self.id, cx),
-            Phase::Agreed(agreed, _) => agreed.dialled(id, conn, path, cx),
+            Phase::Searching(search) => search.dialled(id, reached, &self.id, cx),
+            Phase::Asking(ask) => ask.dialled(id, reached, &self.id, cx),
+            Phase::Agreed(agreed, _) => agreed.dialled(id, reached, cx),
             Phase::Over { .. } => {}
         }
     }

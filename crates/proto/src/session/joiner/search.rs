@@ -6,11 +6,11 @@ use crate::addr::{Address, LoopbackPolicy, Path, Transport, may_dial};
 use crate::cause::Cause;
 use crate::handshake::joiner::{self as hs, Comparing, H2, Proved, SentH1};
 use crate::handshake::{Mode, Refusal};
-use crate::id::{ConnId, JobId, SessionId, StreamId, Tid};
+use crate::id::{JobId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::joiner::{Target, tombstone_cause};
-use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, StreamEnd, earlier};
+use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached, StreamEnd, earlier};
 use crate::time::Time;
 use crate::wire::advert::{self, Advert, AdvertState};
 use crate::wire::frames::Frame;
@@ -171,15 +171,8 @@ impl Search {
 
     /// Somebody at an address of a candidate connected to us: a firewall there may let nothing else pass. The pairing
     /// stream is ours to open all the same.
-    pub(super) fn reached(
-        &mut self,
-        conn: ConnId,
-        tid: Tid,
-        address: Address,
-        path: Path,
-        session: &SessionId,
-        cx: &mut Context<'_>,
-    ) {
+    pub(super) fn reached(&mut self, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
+        let Reached { tid, address, .. } = reached;
         if self.pin.is_some_and(|pin| pin != tid) || self.is_being_proven(tid) {
             return;
         }
@@ -191,7 +184,7 @@ impl Search {
         if let State::Dialling { job } = self.candidates[index].state {
             cx.cancel(job);
         }
-        self.connected(index, conn, tid, address, path, session, cx);
+        self.connected(index, reached, session, cx);
     }
 
     /// Whether a handshake with this transport runs already: a second one would take the place of the first.
@@ -205,38 +198,19 @@ impl Search {
         self.answered = self.answered.max(answered);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
-    pub(super) fn dialled(
-        &mut self,
-        id: JobId,
-        conn: ConnId,
-        tid: Tid,
-        address: Address,
-        path: Path,
-        session: &SessionId,
-        cx: &mut Context<'_>,
-    ) {
+    pub(super) fn dialled(&mut self, id: JobId, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
         let Some(index) = self.candidates.iter().position(|c| c.is_dialled_by(id)) else { return };
-        if self.is_being_proven(tid) {
+        if self.is_being_proven(reached.tid) {
             // Found twice: this way is kept in case the other one fails.
-            self.candidates[index].tid = Some(tid);
+            self.candidates[index].tid = Some(reached.tid);
             self.candidates[index].state = State::Waiting { until: cx.now.time + limits::TWIN };
             return;
         }
-        self.connected(index, conn, tid, address, path, session, cx);
+        self.connected(index, reached, session, cx);
     }
 
-    #[expect(clippy::too_many_arguments, reason = "a connection is all of these, and each comes from elsewhere")]
-    fn connected(
-        &mut self,
-        index: usize,
-        conn: ConnId,
-        tid: Tid,
-        address: Address,
-        path: Path,
-        session: &SessionId,
-        cx: &mut Context<'_>,
-    ) {
+    fn connected(&mut self, index: usize, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
+        let Reached { conn, tid, address, path } = reached;
         let candidate = &mut self.candidates[index];
         candidate.tid = Some(tid);
         let job = cx.job(Job::OpenStream(conn));

@@ -20,8 +20,8 @@ use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
 use crate::session::strangers::Strangers;
 use crate::session::{
-    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Role, SessionStatus, StreamEnd, Strikes,
-    Vicinity, earlier,
+    Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Reached, Role, SessionStatus, StreamEnd,
+    Strikes, Vicinity, earlier,
 };
 use crate::time::{Now, Time};
 use crate::wire::frames::{Frame, FrameType};
@@ -233,12 +233,13 @@ impl Table {
 
     /// Somebody connected to us. A joiner whose initiator it may be opens its stream there.
     pub fn handle_connected(&mut self, conn: ConnId, from: Inbound, now: Now) {
+        let by = Reached { conn, tid: from.tid, address: from.address, path: from.path };
         for index in 0..self.sessions.len() {
             self.on_session(index, now, |machine, _, cx| {
                 if let Machine::Joiner(m) = machine
                     && m.is_searching()
                 {
-                    m.reached(conn, from.tid, from.address, from.path, cx);
+                    m.reached(by, cx);
                 }
             });
         }

@@ -11,8 +11,8 @@ use handfast_proto::id::{ConnId, JobId, SessionId, StreamId, Tid};
 use handfast_proto::lan::{NearbyDevice, Purpose, Wanted, WindowId};
 use handfast_proto::sas::Sas;
 use handfast_proto::session::{
-    Config, Consent, DialFailure, Event, Inbound, Job, JobResult, Options, Output, SelectError, StoreChange, StreamEnd,
-    Table, Vicinity,
+    Config, Consent, DialFailure, Event, Inbound, Job, JobResult, Options, Output, Reached, SelectError, StoreChange,
+    StreamEnd, Table, Vicinity,
 };
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::beacon::Nid;
@@ -254,7 +254,7 @@ impl Room {
                         self.conns.push((n, to));
                         let conn = ConnId(self.conns.len() as u64 - 1);
                         let (tid, address) = (self.devices[to].tid, tcp(self.devices[to].ip));
-                        JobResult::Dialled { conn, tid, address, path: Path::Lan }
+                        JobResult::Dialled(Reached { conn, tid, address, path: Path::Lan })
                     }
                     Some(_) => JobResult::DialFailed(DialFailure::WrongPeer),
                     None => JobResult::DialFailed(DialFailure::Refused),

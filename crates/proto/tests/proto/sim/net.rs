@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use handfast_proto::addr::{Address, Path, Transport};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
-use handfast_proto::session::{DialFailure, Inbound, JobResult, StreamEnd};
+use handfast_proto::session::{DialFailure, Inbound, JobResult, Reached, StreamEnd};
 use handfast_proto::wire::frames::Frame;
 
 use super::disk::Owner;
@@ -148,7 +148,7 @@ impl World {
 
     fn dialled(&self, conn: usize, side: usize) -> JobResult {
         let (tid, address) = self.net.conns[conn].ends[side].sees;
-        JobResult::Dialled { conn: conn_id(conn, side), tid, address, path: Path::Direct }
+        JobResult::Dialled(Reached { conn: conn_id(conn, side), tid, address, path: Path::Direct })
     }
 
     pub(super) fn dial_arrives(
