@@ -99,8 +99,9 @@ impl ServeNodes {
     }
 
     /// Starts all nodes again that do not run, with their data, one after the other, and waits until the DHT is whole: until
-    /// each of them knows half of the others. (Those that went on notice only after a silence that a node was gone, and come
-    /// back to it; and two that start at the same moment may learn of each other only at the next refresh.)
+    /// each of them knows a third of the others, more than it was told to begin with. (Those that went on notice only after
+    /// a silence that a node was gone, and come back to it. Who is still missing is found at the next refresh, within
+    /// minutes; until then lookups go by way of others.)
     ///
     /// # Errors
     /// When a node does not get ready, or stays alone.
@@ -118,9 +119,9 @@ impl ServeNodes {
         Ok(())
     }
 
-    /// Waits until a node knows half of the others.
+    /// Waits until a node knows a third of the others.
     fn wait_whole(&self, index: usize) -> Result<()> {
-        let (start, enough) = (Instant::now(), self.len() / 2);
+        let (start, enough) = (Instant::now(), (self.len() / 3).max(BOOTSTRAP_NODES));
         loop {
             let metrics = self.metrics(index)?;
             let known = metrics.iter().find(|(name, _)| name == KNOWN_NODES).map_or(0.0, |(_, value)| *value);
