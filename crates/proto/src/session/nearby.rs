@@ -17,7 +17,7 @@ use crate::lan::NearbyDevice;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
 use crate::session::{
-    Answer, Asking, Context, Event, Inbound, JobResult, Options, SessionStatus, StreamEnd, Striker, earlier,
+    Answer, Asking, Context, Event, Inbound, JobResult, Options, SessionStatus, StreamEnd, Striker, Strikes, earlier,
 };
 use crate::time::Time;
 use crate::wire::beacon::Nid;
@@ -166,13 +166,16 @@ impl Nearby {
         Ok(())
     }
 
-    /// Takes a P1 without a code, if it means this device now, and comes from a device that was met to an address at which
-    /// it was met (D11).
+    /// Whether a P1 without a code means this device now, and comes from a device that was met, to an address at which it
+    /// was met (D11), and that has spoiled nothing lately.
+    pub(super) fn may_admit(&self, from: &Inbound, p1: &P1, strikes: &Strikes, now: Time) -> bool {
+        let is_welcome = |who| !strikes.refuses(&who, now);
+        self.is_live() && p1.nid() == self.nid && self.met(from).is_some_and(is_welcome)
+    }
+
+    /// Takes such a P1.
     pub(super) fn admit(&mut self, stream: StreamId, from: Inbound, p1: P1, cx: &mut Context<'_>) -> bool {
         let Some(who) = self.met(&from) else { return false };
-        if !self.is_live() || p1.nid() != self.nid || cx.strikes.refuses(&who, cx.now.time) {
-            return false;
-        }
         if !self.gives_way(&from, cx) && self.is_rival(&from) {
             return false;
         }

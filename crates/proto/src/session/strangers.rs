@@ -18,8 +18,26 @@ const INTERVAL: Duration = Duration::from_millis(1_000 / limits::STRANGERS_PER_S
 pub(super) struct Strangers {
     /// Streams whose first frame is due. Their ids ascend as they were opened.
     fresh: BTreeMap<StreamId, Inbound>,
-    /// When the allowance will be full again: a token bucket is full, and empty a whole burst before that.
+    allowance: Allowance,
+}
+
+/// How many handshakes that prove nothing are heard: a token bucket.
+#[derive(Default)]
+pub(super) struct Allowance {
+    /// When it will be full again; it is empty a whole burst before that.
     full_at: Time,
+}
+
+impl Allowance {
+    /// Whether one more is heard now. Each counts, whoever began it.
+    pub(super) fn hear(&mut self, now: Time) -> bool {
+        let full_at = self.full_at.max(now) + INTERVAL;
+        if full_at.since(now) > INTERVAL * limits::STRANGER_BURST {
+            return false;
+        }
+        self.full_at = full_at;
+        true
+    }
 }
 
 impl Strangers {
@@ -49,12 +67,7 @@ impl Strangers {
 
     /// Whether one more handshake without a valid tag is heard now. Each counts, whoever began it.
     pub(super) fn hear(&mut self, now: Time) -> bool {
-        let full_at = self.full_at.max(now) + INTERVAL;
-        if full_at.since(now) > INTERVAL * limits::STRANGER_BURST {
-            return false;
-        }
-        self.full_at = full_at;
-        true
+        self.allowance.hear(now)
     }
 
     /// Streams that wait.

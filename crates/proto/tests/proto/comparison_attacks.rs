@@ -8,6 +8,7 @@ use handfast_proto::handshake::initiator::{Next, P1};
 use handfast_proto::handshake::joiner::{self, H2};
 use handfast_proto::id::Tid;
 use handfast_proto::sas::Sas;
+use handfast_proto::session::StreamEnd;
 use handfast_proto::wire::advert::AdvertState;
 use handfast_proto::wire::beacon::Nid;
 use handfast_proto::wire::frames::{Frame, FrameType};
@@ -122,6 +123,32 @@ fn the_same_hand_without_a_lie_pairs_so_the_lies_are_what_was_refused() {
     bench.hand(stream, sealed.h3(&[51; 32], Lie::default()));
     bench.compare(&session, true);
     assert_eq!((bench.stored.len(), bench.take_sent(stream).len()), (1, 1));
+}
+
+/// Whoever was told to compare can work out what the other screen will show, before it opens what it had committed itself
+/// to. It has three tries, not as many as it has time for.
+#[test]
+fn attack_30_31_who_looks_at_the_pictures_and_begins_again_burns_the_code() {
+    for keeps_the_stream in [false, true] {
+        let mut bench = Bench::new(1);
+        let (_, code) = bench.code(600);
+        for tries in 0..3 {
+            assert_eq!(bench.causes(), [], "after {tries}");
+            let (stream, _) = up_to_s3(&mut bench, &code);
+            if !keeps_the_stream {
+                bench.end(stream, StreamEnd::Finished);
+            }
+        }
+        if keeps_the_stream {
+            // The next one takes the place of the third.
+            let (_, [p1, h1]) = byhand::join_comparing(&code, EVIL, bench.tid);
+            let stream = bench.open(EVIL);
+            bench.hand(stream, p1);
+            bench.hand(stream, h1);
+        }
+        assert_eq!(bench.causes(), [Cause::TooManyAttempts]);
+        assert!(bench.stored.is_empty());
+    }
 }
 
 #[test]

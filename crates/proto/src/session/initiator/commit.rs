@@ -138,7 +138,10 @@ impl Initiator {
             return;
         }
         match step {
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => attempt.close(cx),
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => {
+                self.phase = Phase::Serving(attempt, step);
+                self.forsaken(cx);
+            }
             Step::Confirmed { until, .. } if now >= until => {
                 self.end_with(*attempt, Outcome::Failed(Cause::TimedOut), cx);
             }

@@ -260,7 +260,7 @@ impl Initiator {
         // The joiner wiped its side: nothing can be resumed.
         let Phase::Serving(_, step) = &self.phase else { return };
         match step {
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => self.phase = Phase::Open,
+            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => self.forsaken(cx),
             // While one of the two compares, that says that the screens differ, unless the time for an answer is over.
             Step::Compare { until, .. } if now + limits::ANSWER_WAY < *until => {
                 self.end(Outcome::Failed(Cause::AuthenticationFailed), cx);
@@ -387,6 +387,16 @@ impl Initiator {
         };
         let is_over = self.invitation.has_expired(cx.now.time);
         let is_nearby = self.invitation.is_nearby();
+        let makes_room = match &self.phase {
+            // Without a code anybody can begin, and whoever does not go on must not keep others out.
+            Phase::Serving(attempt, step) => {
+                attempt.may_be_replaced_by(from.tid, step) || is_nearby && attempt.dawdles(step, cx.now.time)
+            }
+            Phase::Open | Phase::Over(_) => false,
+        };
+        if makes_room && !is_over {
+            self.forsaken(cx);
+        }
         let refusal = match &self.phase {
             // The life has ended, perhaps while somebody past H2 is still being served: nobody new is let in.
             Phase::Open | Phase::Serving(..) if is_over => Some(Refusal::Expired),
@@ -396,9 +406,6 @@ impl Initiator {
             }
             Phase::Open => None,
             Phase::Over(over) => Some(over.refusal),
-            Phase::Serving(attempt, step) if attempt.may_be_replaced_by(from.tid, step) => None,
-            // Without a code anybody can begin, and whoever does not go on must not keep others out.
-            Phase::Serving(attempt, step) if is_nearby && attempt.dawdles(step, cx.now.time) => None,
             Phase::Serving(..) => Some(Refusal::Busy),
         };
         if let Some(refusal) = refusal {
@@ -407,7 +414,6 @@ impl Initiator {
             cx.finish(stream);
             return;
         }
-        self.close_attempt(cx);
         let (next, h2) = received.go_on(self.options.verify, cx.rng);
         cx.send(stream, vec![h2]);
         if !is_nearby {
@@ -452,6 +458,20 @@ impl Initiator {
         if self.invitation.count_failed_proof() >= limits::MAX_FAILED_PROOFS && self.may_burn() {
             self.close_attempt(cx);
             self.end(Outcome::Failed(Cause::TooManyAttempts), cx);
+        }
+    }
+
+    /// The joiner being served does not go on. If it was told to compare, it knows what our screen would have shown: one that
+    /// could begin as often as it likes would take the run whose emoji suit it. So that counts, like a wrong proof.
+    pub(super) fn forsaken(&mut self, cx: &mut Context<'_>) {
+        let Some((attempt, step)) = self.take_attempt() else { return };
+        attempt.close(cx);
+        if !matches!(step, Step::AwaitS3 { .. }) {
+            return;
+        }
+        match attempt.who {
+            Some(who) => cx.strikes.strike(who, cx.now.time),
+            None => self.count_failed_proof(cx),
         }
     }
 

@@ -18,7 +18,7 @@ use crate::limits;
 use crate::secret::Rng;
 use crate::session::initiator::Initiator;
 use crate::session::joiner::{Joiner, Target};
-use crate::session::strangers::Strangers;
+use crate::session::strangers::{Allowance, Strangers};
 use crate::session::{
     Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Reached, Role, SessionStatus, StreamEnd,
     Strikes, Vicinity, earlier,
@@ -37,6 +37,8 @@ pub struct Table {
     addresses: Vec<Address>,
     sessions: Vec<Session>,
     strangers: Strangers,
+    /// The same allowance for devices that were met, without a code.
+    nearby_strangers: Allowance,
     strikes: Strikes,
     held: BTreeSet<PairingId>,
     /// The session whose question is open.
@@ -75,6 +77,7 @@ impl Table {
             addresses: Vec::new(),
             sessions: Vec::new(),
             strangers: Strangers::default(),
+            nearby_strangers: Allowance::default(),
             strikes: Strikes::new(),
             held: BTreeSet::new(),
             open_question: None,

@@ -104,12 +104,17 @@ impl Table {
         self.settle(now);
     }
 
-    /// Without a code nothing is proven by P1, so it is heard no more often than any stranger's.
+    /// Without a code nothing is proven by P1, so it is heard no more often than any stranger's. Who cannot mean this
+    /// device, or was not met, takes nothing from what the others are allowed.
     pub(super) fn admit_nearby(&mut self, stream: StreamId, from: Inbound, p1: P1, now: Now) -> bool {
         let Some(index) = self.sessions.iter().position(|s| s.machine.live_nearby().is_some()) else {
             return false;
         };
-        if !self.strangers.hear(now.time) {
+        let is_for_us = match &self.sessions[index].machine {
+            Machine::Nearby(m) => m.may_admit(&from, &p1, &self.strikes, now.time),
+            Machine::Initiator(_) | Machine::Joiner(_) => false,
+        };
+        if !is_for_us || !self.nearby_strangers.hear(now.time) {
             return false;
         }
         self.on_session(index, now, |machine, _, cx| match machine {

@@ -289,6 +289,17 @@ fn strangers_are_few_at_a_time_and_keep_nobody_out() {
 }
 
 #[test]
+fn whoever_means_no_device_that_waits_here_takes_nothing_from_those_who_do() {
+    let mut room = Room::of(3);
+    let (j, i) = (room.devices[2].tid, room.devices[1].tid);
+    for n in 0..200 {
+        assert!(!room.intrude(2, 1, start_nearby(Nid([7; 16]), j, i, &mut rng(n)).1));
+    }
+    room.select(0, 1).expect("it is near");
+    assert_eq!(room.devices[1].asked(), 1);
+}
+
+#[test]
 fn d8_yes_given_in_advance_does_not_answer_the_comparison() {
     let mut room = Room::of(1);
     let now = room.clocks();
