@@ -98,8 +98,10 @@ impl Instance {
         if !self.name.is_default() {
             program.push_str(&format!("--instance {} ", self.name.as_str()));
         }
-        // A node is no device of an instance.
-        text.replace("`handfast ", &program).replace(&format!("{program}serve"), "`handfast serve")
+        // What names them already is not told twice. A node is no device of an instance.
+        text.replace(&program, "`handfast ")
+            .replace("`handfast ", &program)
+            .replace(&format!("{program}serve"), "`handfast serve")
     }
 
     /// Its folder.

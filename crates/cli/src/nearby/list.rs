@@ -14,6 +14,9 @@ const NAME_WAIT: Duration = Duration::from_secs(1);
 /// Others may have the name that was asked for: they are waited for this long.
 const NAMESAKES_WAIT: Duration = Duration::from_millis(1_500);
 
+/// A device that has no name by then has none to tell.
+const NAMELESS_WAIT: Duration = Duration::from_secs(4);
+
 /// Numbers that are given; whoever has seen as many does not find anything by number any more.
 const MAX_NUMBERS: usize = 999;
 
@@ -89,7 +92,10 @@ impl List {
             return Some(Instant::now());
         }
         let named = there().filter(|e| e.device.name.as_deref() == Some(wanted));
-        named.map(|e| e.since + NAMESAKES_WAIT).min()
+        let due = named.map(|e| e.since + NAMESAKES_WAIT).min()?;
+        // Whoever has not said what it is called may be called the same.
+        let nameless = there().filter(|e| e.device.name.is_none()).map(|e| e.since + NAMELESS_WAIT);
+        Some(nameless.fold(due, Instant::max))
     }
 
     /// What a device is called.
@@ -116,6 +122,17 @@ mod tests {
     fn device(id: &str, name: Option<&str>) -> SeenDevice {
         let (id, name) = (id.to_owned(), name.map(str::to_owned));
         SeenDevice { id, name, verified: false, address: "192.168.1.7".to_owned() }
+    }
+
+    #[test]
+    fn a15_a_name_is_chosen_when_nobody_else_can_have_it_any_more() {
+        let mut list = List::default();
+        list.seen(&device("aa", Some("twin")));
+        let alone = list.wanted_at("twin").expect("it is there");
+        list.seen(&device("bb", None));
+        assert!(list.wanted_at("twin").expect("it is there") > alone, "the other one may be called the same");
+        assert!(list.wanted_at("aa").expect("an id is nobody else's") < alone);
+        assert_eq!(list.wanted_at("nobody"), None);
     }
 
     #[test]

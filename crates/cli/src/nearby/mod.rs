@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use crate::cmd::Context;
 use crate::daemon::{Client, CodeReply, Feed};
-use crate::prompt::answers::{Answers, is_yes};
+use crate::prompt::answers::{Answers, is_no, is_yes};
 use crate::prompt::talk::Talk;
 use crate::render::code::{Look, qr_screen};
 use crate::render::comparison;
@@ -351,6 +351,19 @@ impl Follower<'_> {
                 None => Err(Error::because(Cause::Usage, "there is no device with this number")),
             },
             Asking::Comparison if is_qr(text) => return drop(self.confirm_by(text).await),
+            // The end of the input: nobody is there who could compare.
+            Asking::Comparison if text.is_empty() => {
+                self.client.answer(Some(self.session.clone()), false).await.map(drop)
+            }
+            // A number, say, that was meant for the list.
+            Asking::Comparison if !yes && !is_no(text) => {
+                self.question(
+                    Asking::Comparison,
+                    "Type y if all seven are the same, n if they are not.",
+                    comparison::QUESTION,
+                );
+                return;
+            }
             Asking::Comparison => self.client.compare(Some(self.session.clone()), yes).await.map(drop),
             Asking::Approval(session) => self.client.answer(Some(session), yes).await.map(drop),
         };

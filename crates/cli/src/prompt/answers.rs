@@ -71,9 +71,20 @@ pub(crate) fn is_yes(line: &str) -> bool {
     matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
+/// Whether this is a clear no, where nothing but that may count as one.
+pub(crate) fn is_no(line: &str) -> bool {
+    matches!(line.trim().to_lowercase().as_str(), "n" | "no")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_yes;
+    use super::{is_no, is_yes};
+
+    #[test]
+    fn only_a_clear_no_is_a_no() {
+        assert!(["n", "No\r\n", " no "].into_iter().all(is_no));
+        assert!(!["", "\n", "1", "nn", "y", "not"].into_iter().any(is_no));
+    }
 
     #[test]
     fn c8_only_a_clear_yes_is_a_yes() {

@@ -309,7 +309,9 @@ impl Actor {
             handfast_proto::addr::Transport::Quic => &mut self.ports.udp,
             handfast_proto::addr::Transport::Tcp => &mut self.ports.tcp,
         };
-        if *port != address.port {
+        // At the first start the two families have ports of their own, and one is kept for both: the one at which a peer on
+        // this network has most likely met us.
+        if *port != address.port && (address.ip.is_ipv4() || *port == 0) {
             *port = address.port;
             // Losing this costs a new port at the next start, nothing else.
             self.worker.submit(Asker::Nobody, Change::Ports(self.ports));

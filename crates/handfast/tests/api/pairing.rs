@@ -1,8 +1,9 @@
 //! Pairings that succeed, and what the two can do afterwards.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handfast::{EventKind, PairOptions};
+use handfast::{Builder, EventKind, Network, PairOptions};
 
 use crate::world::{LIMIT, World, event, outcome};
 
@@ -88,4 +89,28 @@ async fn b23_a_device_is_initiator_and_joiner_at_once_and_asks_one_question_at_a
     assert_eq!(outcome(&alice, &at_alice.session).await, "paired");
     assert_eq!(alice.devices().await.expect("list").len(), 2);
     world.end().await;
+}
+
+/// At the first start every listener has a port of its own; peers remember where they met us.
+#[tokio::test]
+async fn the_ports_of_the_first_start_stay_those_of_ipv4() {
+    let home = tempfile::tempdir().expect("a folder");
+    let network = Network { no_dht: true, no_lan: true, ..Network::default() };
+    let start = || Builder::new(home.path().join("device")).network(network.clone()).start();
+    let mut runs = Vec::new();
+    for _ in 0..3 {
+        let device = start().await.expect("a device");
+        let of_loopback = || -> BTreeSet<String> {
+            device.status().listen.into_iter().filter(|at| at.starts_with("/ip4/127.0.0.1/")).collect()
+        };
+        let both = async {
+            while of_loopback().len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            of_loopback()
+        };
+        runs.push(tokio::time::timeout(LIMIT, both).await.expect("it listens"));
+        device.stop().await;
+    }
+    assert_eq!((&runs[0], &runs[0]), (&runs[1], &runs[2]));
 }
