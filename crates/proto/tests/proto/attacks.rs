@@ -583,6 +583,29 @@ fn attack_22_addresses_that_nobody_may_dial_are_skipped() {
     }
 }
 
+/// A code that is shown before its device has learned where it is.
+#[test]
+fn b44_a_record_that_names_no_address_yet_is_waited_for_and_not_unreachable_at_once() {
+    for comes_later in [true, false] {
+        let (mut bench, code) = (Bench::new(1), Code::generate(&mut rng(3)));
+        bench.join(&code);
+        let nowhere = Advert { tid: THEIRS, ..Advert::tombstone(AdvertState::Open) };
+        let keys = handfast_proto::keys::CodeKeys::derive(&code);
+        let sealed = keys.record().seal(&nowhere.to_bytes([0; 16]), 1, 600, &mut rng(1));
+        let look_up = bench.jobs[0].0;
+        bench.job_done(look_up, JobResult::Found(sealed));
+        bench.wait(Duration::from_millis(100));
+        assert_eq!(bench.causes(), []);
+        if comes_later {
+            let stream = bench.found(&record(&code, THEIRS, AdvertState::Open, 2), THEIRS);
+            assert!(!bench.take_sent(stream).is_empty(), "it is dialled and asked");
+        } else {
+            bench.wait(Duration::from_secs(15));
+            assert_eq!(bench.causes(), [Cause::Unreachable]);
+        }
+    }
+}
+
 #[test]
 fn b24_late_messages_of_an_earlier_attempt_do_not_move_a_later_one() {
     let mut bench = Bench::new(1);

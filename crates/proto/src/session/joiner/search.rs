@@ -159,6 +159,11 @@ impl Search {
             return;
         }
         let addresses = dialable(&advert.addresses, cx.config.loopback);
+        if advert.addresses.is_empty() {
+            // It may not have learned yet where it is; then its next record says so.
+            self.discovered(FoundBy::Dht, &[], session, cx);
+            return;
+        }
         self.add_candidate(Some(advert.tid), &addresses, FoundBy::Dht, session, cx);
     }
 
@@ -381,7 +386,7 @@ impl Search {
         };
         let furthest = self.candidates.iter().filter_map(|c| c.failure).max_by_key(|c| progress(*c));
         let furthest = furthest.map(|cause| self.explained(cause, config));
-        if !alive {
+        if !alive && furthest.is_some() {
             return furthest;
         }
         if now.since(found_at) >= limits::CONNECT && self.busy_since.is_none() && !self.is_proving() {
@@ -470,6 +475,15 @@ impl Search {
         }
     }
 
+    /// Somebody holds the code; told once.
+    fn discovered(&mut self, found_by: FoundBy, addresses: &[Address], session: &SessionId, cx: &mut Context<'_>) {
+        if self.found_at.is_none() {
+            self.found_at = Some(cx.now.time);
+            let addresses = addresses.to_vec();
+            cx.event(Event::SessionDiscovered { session: session.clone(), found_by, addresses });
+        }
+    }
+
     fn add_candidate(
         &mut self,
         tid: Option<Tid>,
@@ -479,11 +493,7 @@ impl Search {
         cx: &mut Context<'_>,
     ) {
         let now = cx.now.time;
-        if self.found_at.is_none() {
-            self.found_at = Some(now);
-            let addresses = addresses.to_vec();
-            cx.event(Event::SessionDiscovered { session: session.clone(), found_by, addresses });
-        }
+        self.discovered(found_by, addresses, session, cx);
         // What is on one link with us goes first: the way round by a router may work as well, and is the longer one.
         let is_near = |a: &Address| cx.config.vicinity.is_near(a.ip);
         let (near, far): (Vec<Address>, Vec<Address>) = addresses.iter().copied().partition(is_near);
