@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
 
 use super::super::Options;
 use super::super::pairing::{Ending, check_mutual, join, offer};
 use super::{Form, running_pair};
 use crate::device::COMMAND_LIMIT;
 use crate::lan::{LanLab, Profile};
-use crate::process::Running;
+use crate::process::{Line, Running};
 use crate::report::Report;
 use crate::stats::Summary;
 
@@ -161,7 +162,7 @@ fn attempt(lab: &LanLab, run: usize, form: Form, expected: &Expected, gap: Durat
     let offer = offer(&alice, &["--yes"])?;
     std::thread::sleep(gap);
     let mut joining = join(&bob, form.of(&offer), &["--yes"])?;
-    joining.wait(PATIENCE)?.context("the joiner does not end")?;
+    joining.wait_line(PATIENCE, is_end).context("the joiner does not end")?;
     let text =
         |event: &str, field: &str| joining.event(event).and_then(|event| event.text(field).map(str::to_owned).ok());
     let (found_by, path) = (text("session_discovered", "found_by"), text("connected", "path"));
@@ -190,6 +191,12 @@ fn attempt(lab: &LanLab, run: usize, form: Form, expected: &Expected, gap: Durat
     bob.stop()?;
     let took = paired_at.max(by_initiator).saturating_duration_since(start);
     Ok(Attempt { took, found_by, path: Some(path), ending, warned })
+}
+
+/// The last line of a session.
+fn is_end(line: &Line) -> Option<()> {
+    let event: Value = serde_json::from_str(&line.text).ok()?;
+    (event["event"] == "paired" || event["event"] == "pairing_failed").then_some(())
 }
 
 fn finish_initiator(process: Running) -> Result<()> {
