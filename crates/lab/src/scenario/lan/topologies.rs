@@ -161,7 +161,7 @@ fn attempt(lab: &LanLab, run: usize, form: Form, expected: &Expected, gap: Durat
     let (mut alice, mut bob) = running_pair(lab, run)?;
     let offer = offer(&alice, &["--yes"])?;
     std::thread::sleep(gap);
-    let mut joining = join(&bob, form.of(&offer), &["--yes"])?;
+    let joining = join(&bob, form.of(&offer), &["--yes"])?;
     joining.wait_line(PATIENCE, is_end).context("the joiner does not end")?;
     let text =
         |event: &str, field: &str| joining.event(event).and_then(|event| event.text(field).map(str::to_owned).ok());
