@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use ed25519_dalek::SigningKey;
 use handfast_net::StreamProtocol;
-use handfast_proto::addr::Address;
+use handfast_proto::addr::{Address, Transport};
 use handfast_proto::id::{ConnId, DeviceKey, Identity, PairingId, Tid};
 use handfast_proto::link::PairState;
 use handfast_proto::link::hello::{self, Bond, R2, ReceivedR1, SentR1};
@@ -67,7 +67,9 @@ fn as_identity(key: &SigningKey) -> Identity {
 fn befriend(stage: &Stage, name: &str) -> Result<Paired> {
     let mut carol = stage.world.device("carol", name)?;
     carol.start_daemon()?;
-    let shown = shown_by(&carol, &["--yes"])?;
+    let mut shown = shown_by(&carol, &["--yes"])?;
+    // The victim knows the attacker from where it called: by QUIC that is where it listens, by TCP any port.
+    shown.addresses.retain(|address| address.transport == Transport::Quic);
     let (stream, mut proved) = stage.prove(&shown)?;
     let h3 = proved.h3(&proved.claim(&stage.identity, "mallory"))?;
     stage.mallory.send(stream, vec![h3])?;
