@@ -46,6 +46,8 @@ pub const QUESTION_SETTLES: Duration = Duration::from_secs(10);
 pub const PEER_ANSWER: Duration = Duration::from_secs(130);
 /// Aborted comparisons of one peer within [`STRIKE_WINDOW`] after which it is refused for [`STRIKE_REFUSAL`].
 pub const MAX_STRIKES: usize = 3;
+/// The same for one address, whatever its devices call themselves.
+pub const MAX_STRIKES_OF_ADDRESS: usize = 6;
 /// See [`MAX_STRIKES`].
 pub const STRIKE_WINDOW: Duration = Duration::from_secs(600);
 /// See [`MAX_STRIKES`].
@@ -118,6 +120,8 @@ pub const REVERSE_PAUSE: Duration = Duration::from_secs(5);
 pub const MAX_REVERSE: usize = 4;
 /// Candidates a joiner tries in all.
 pub const MAX_CANDIDATES: usize = 8;
+/// Connections that others opened to a joiner and on which it tries the code: from where a candidate is.
+pub const MAX_CALLERS: usize = 2;
 /// Candidates tried at the same time.
 pub const PARALLEL_CANDIDATES: usize = 3;
 

@@ -54,7 +54,7 @@ mod tests {
     fn device(n: u8, name: &str) -> NearbyDevice {
         let ip = "192.168.1.9".parse().expect("an address");
         let name = Some(DeviceName::clean(name));
-        NearbyDevice { nid: Nid([n; 16]), name, ip, own: Vec::new(), addresses: Vec::new() }
+        NearbyDevice { nid: Nid([n; 16]), name, ip, own: Vec::new(), addresses: Vec::new(), spki: [n; 32] }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::addresses::Evidence;
 use crate::lan::io::{CallFailure, CallId, Command, InCall, InCallId, OutCall};
-use crate::lan::window::{Peer, Purpose, SELF_CHECK_LIFE};
+use crate::lan::window::{MAX_CALLED_AGAIN, NEARBY_CALL_AGAIN, Peer, Purpose, SELF_CHECK_LIFE};
 use crate::lan::{Event, Lan, WindowId, nearby_device, place};
 use crate::time::Time;
 use crate::wire::beacon::{Nid, Ports};
@@ -90,14 +90,19 @@ impl Lan {
         }
     }
 
-    /// A peer of a window that is due: with a listener, not reached yet, and neither it nor its address called just now.
+    /// A peer of a window that is due: with a listener, not called yet, and its address not called just now; else a device
+    /// nearby that was called long ago.
     fn next_to_call(&self, id: WindowId, now: Time) -> Option<usize> {
         let window = self.windows.get(&id).filter(|w| !w.is_over && w.confirm_port() != 0)?;
         let recent = |p: &Peer| p.called.is_some_and(|at| now.since(at) < CALL_AGAIN);
-        window.peers.iter().position(|p| {
-            let callable = p.ports.confirm >= MIN_PORT && p.spki != [0; 32] && !p.reached;
-            callable && p.called.is_none() && !window.peers.iter().any(|other| other.ip == p.ip && recent(other))
-        })
+        let callable = |p: &Peer| {
+            let listens = p.ports.confirm >= MIN_PORT && p.spki != [0; 32];
+            listens && !window.peers.iter().any(|other| other.ip == p.ip && recent(other))
+        };
+        let first = window.peers.iter().position(|p| p.called.is_none() && callable(p));
+        let is_old = |p: &Peer| p.called.is_some_and(|at| now.since(at) >= NEARBY_CALL_AGAIN);
+        let again = || window.peers.iter().take(MAX_CALLED_AGAIN).position(|p| is_old(p) && callable(p));
+        first.or_else(|| if window.keys().is_none() { again() } else { None })
     }
 
     fn call_peer(&mut self, id: WindowId, index: usize, now: Time) {
@@ -221,11 +226,11 @@ impl Lan {
             own,
             interface,
             met_on: vec![interface],
-            heard: None,
+            alive: now,
+            beacons: false,
             ports: call.ports,
             spki: call.spki,
             called: None,
-            reached: false,
             name: None,
         };
         if !place::is_own(&self.surroundings, remote) {
@@ -239,7 +244,7 @@ impl Lan {
     }
 
     /// A call of ours is over.
-    pub(super) fn call_done(&mut self, id: CallId, result: Result<Box<[u8; CONFIRM_LEN]>, CallFailure>) {
+    pub(super) fn call_done(&mut self, id: CallId, result: Result<Box<[u8; CONFIRM_LEN]>, CallFailure>, now: Time) {
         let Some(running) = self.calls.running.remove(&id) else { return };
         let Some(window) = self.windows.get_mut(&running.window) else { return };
         let answer = result.ok().and_then(|bytes| Answer::parse(&bytes).ok()).filter(|answer| {
@@ -253,7 +258,7 @@ impl Lan {
             (Callee::Peer(nid, ip), Some(answer)) if answer.from == nid => {
                 let is_nearby = window.keys().is_none();
                 if let Some(peer) = window.peers.iter_mut().find(|p| p.nid == nid && p.ip == ip) {
-                    peer.reached = true;
+                    peer.alive = now;
                     let named = is_nearby && answer.name.is_some() && peer.name != answer.name;
                     peer.name = answer.name.or(peer.name.take());
                     let device = named.then(|| nearby_device(peer, &self.surroundings));

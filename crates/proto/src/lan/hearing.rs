@@ -82,11 +82,11 @@ fn peer(received: &ReceivedBeacon, interface: u32, own: IpAddr, now: Time) -> Pe
         own,
         interface,
         met_on: vec![interface],
-        heard: Some(now),
+        alive: now,
+        beacons: true,
         ports: beacon.ports,
         spki: beacon.spki,
         called: None,
-        reached: false,
         name: None,
     }
 }

@@ -121,6 +121,9 @@ pub struct NearbyDevice {
     pub own: Vec<IpAddr>,
     /// Where it can be dialled.
     pub addresses: Vec<Address>,
+    /// The key of its confirmation listener (SHA-256 of the SubjectPublicKeyInfo); zero without one. Whoever takes over
+    /// its id cannot take over this.
+    pub spki: [u8; 32],
 }
 
 /// The machine. One for a device.
@@ -268,7 +271,7 @@ impl Lan {
             }
             io::Event::ListenFailed { id, .. } => self.listener_is(id, ListenerState::None, now),
             io::Event::Called(id, call) => self.called(id, &call, now),
-            io::Event::CallDone(id, result) => self.call_done(id, result),
+            io::Event::CallDone(id, result) => self.call_done(id, result, now),
             io::Event::Neighbours(list) => self.neighbours(&list, now),
         }
         self.run(now);
@@ -463,5 +466,12 @@ fn dialable(peer: &window::Peer) -> Vec<Address> {
 fn nearby_device(peer: &window::Peer, surroundings: &Surroundings) -> NearbyDevice {
     let met_on = surroundings.interfaces.iter().filter(|i| peer.met_on.contains(&i.index));
     let own = met_on.flat_map(place::sources).filter(|ip| ip.is_ipv4() == peer.ip.is_ipv4()).collect();
-    NearbyDevice { nid: peer.nid, name: peer.name.clone(), ip: peer.ip, own, addresses: dialable(peer) }
+    NearbyDevice {
+        nid: peer.nid,
+        name: peer.name.clone(),
+        ip: peer.ip,
+        own,
+        addresses: dialable(peer),
+        spki: peer.spki,
+    }
 }

@@ -31,6 +31,12 @@ pub(super) const MAX_PEERS: usize = 64;
 pub(super) const MAX_PEERS_PER_SOURCE: usize = 4;
 /// A device nearby that sends no beacon for this long is not in the list any more: three late ones are lost.
 const NEARBY_SILENCE: Duration = Duration::from_secs(16);
+/// One whose beacons do not reach us has only its calls and our own to show that it is there.
+const NEARBY_SILENCE_WITHOUT_BEACONS: Duration = Duration::from_secs(120);
+/// So devices nearby call each other again after this long,
+pub(super) const NEARBY_CALL_AGAIN: Duration = Duration::from_secs(45);
+/// but only so many that were met first: more would leave nothing for newcomers.
+pub(super) const MAX_CALLED_AGAIN: usize = 8;
 /// Peers that a joiner's beacons also go to one by one: a multicast that reaches us need not pass the other way.
 const MAX_DIRECT: usize = 4;
 /// Hosts of the link that are told one by one;
@@ -78,13 +84,13 @@ pub(super) struct Peer {
     pub(super) interface: u32,
     /// Every interface on which it was met: at the addresses of these it may reach us.
     pub(super) met_on: Vec<u32>,
-    /// When its last beacon came; none, if it only ever called.
-    pub(super) heard: Option<Time>,
+    /// When it last showed that it is there: by a beacon, a call, or an answer to ours.
+    pub(super) alive: Time,
+    /// It has sent beacons that reach us.
+    pub(super) beacons: bool,
     pub(super) ports: Ports,
     pub(super) spki: [u8; 32],
     pub(super) called: Option<Time>,
-    /// A call to it was answered.
-    pub(super) reached: bool,
     pub(super) name: Option<DeviceName>,
 }
 
@@ -129,6 +135,13 @@ pub(super) enum ListenerState {
     Starting,
     Up { port: u16, spki: [u8; 32] },
     None,
+}
+
+impl Peer {
+    /// When a device nearby counts as gone, unless it shows itself before.
+    fn silent_at(&self) -> Time {
+        self.alive + if self.beacons { NEARBY_SILENCE } else { NEARBY_SILENCE_WITHOUT_BEACONS }
+    }
 }
 
 impl Window {
@@ -303,7 +316,8 @@ impl Window {
     pub(super) fn heard(&mut self, peer: Peer) -> Option<usize> {
         if let Some(index) = self.peers.iter().position(|p| p.nid == peer.nid && p.ip == peer.ip) {
             let known = &mut self.peers[index];
-            known.heard = peer.heard.or(known.heard);
+            known.alive = peer.alive;
+            known.beacons |= peer.beacons;
             let elsewhere = !known.met_on.contains(&peer.interface) && known.met_on.len() < place::MAX_INTERFACES;
             if elsewhere {
                 known.met_on.push(peer.interface);
@@ -311,7 +325,7 @@ impl Window {
             let changed = known.ports != peer.ports || known.spki != peer.spki;
             if changed {
                 (known.ports, known.spki) = (peer.ports, peer.spki);
-                (known.called, known.reached) = (None, false);
+                known.called = None;
             }
             return (changed || elsewhere && self.keys().is_none()).then_some(index);
         }
@@ -335,13 +349,11 @@ impl Window {
         if self.keys().is_some() {
             return Vec::new();
         }
-        let is_silent = |p: &mut Peer| p.heard.is_some_and(|at| now.since(at) >= NEARBY_SILENCE);
-        self.peers.extract_if(.., is_silent).map(|p| (p.nid, p.ip)).collect()
+        self.peers.extract_if(.., |p| p.silent_at() <= now).map(|p| (p.nid, p.ip)).collect()
     }
 
     fn next_silent(&self) -> Option<Time> {
-        let heard = self.peers.iter().filter(|_| self.keys().is_none()).filter_map(|p| p.heard);
-        heard.min().map(|at| at + NEARBY_SILENCE)
+        self.peers.iter().filter(|_| self.keys().is_none()).map(Peer::silent_at).min()
     }
 
     /// An address could not be called now.

@@ -91,25 +91,42 @@ impl Nearby {
             }
             None => return,
         };
-        // Its ports are nobody's news.
-        if known_as.is_some_and(|name| name == device.name) {
-            return;
+        // Its ports are nobody's news, nor is what somebody else says under its id.
+        let is_its_own = self.places(device.nid).any(|d| d.ip == device.ip);
+        if is_its_own && known_as.is_none_or(|name| name != device.name) {
+            cx.event(Event::DeviceSeen { session: self.id.clone(), device });
         }
-        cx.event(Event::DeviceSeen { session: self.id.clone(), device });
     }
 
     /// A device has left one of its addresses.
     pub(super) fn gone(&mut self, nid: Nid, ip: IpAddr, cx: &mut Context<'_>) {
+        let owner = self.places(nid).next().map(|d| d.spki);
         self.seen.retain(|d| (d.nid, d.ip) != (nid, ip));
-        if self.is_live() && !self.seen.iter().any(|d| d.nid == nid) {
-            cx.event(Event::DeviceGone { session: self.id.clone(), nid });
+        if !self.is_live() {
+            return;
         }
+        let now = self.places(nid).next();
+        match now {
+            None => cx.event(Event::DeviceGone { session: self.id.clone(), nid }),
+            // Somebody else used its id.
+            Some(device) if owner != Some(device.spki) => {
+                cx.event(Event::DeviceSeen { session: self.id.clone(), device: device.clone() });
+            }
+            Some(_) => {}
+        }
+    }
+
+    /// Where the device with this id is. An id can be copied; whoever was met first keeps it, at all places where its
+    /// listener has the same key.
+    fn places(&self, nid: Nid) -> impl Iterator<Item = &NearbyDevice> {
+        let owner = self.seen.iter().find(|d| d.nid == nid).map(|d| d.spki);
+        self.seen.iter().filter(move |d| d.nid == nid && Some(d.spki) == owner)
     }
 
     /// The devices that are near, each once.
     pub(super) fn list(&self) -> Vec<NearbyDevice> {
         let mut list: Vec<NearbyDevice> = Vec::new();
-        for device in &self.seen {
+        for device in self.seen.iter().filter(|d| self.places(d.nid).any(|own| own.ip == d.ip)) {
             match list.iter_mut().find(|d| d.nid == device.nid) {
                 Some(known) => known.name = known.name.take().or_else(|| device.name.clone()),
                 None => list.push(device.clone()),
@@ -123,7 +140,7 @@ impl Nearby {
         if !self.is_live() {
             return Err(SelectError::NoSession);
         }
-        let places: Vec<&NearbyDevice> = self.seen.iter().filter(|d| d.nid == nid).collect();
+        let places: Vec<&NearbyDevice> = self.places(nid).collect();
         let first = places.first().ok_or(SelectError::Unknown)?;
         let whom = Striker { nid, address: first.ip };
         let ips: Vec<IpAddr> = places.iter().map(|d| d.ip).collect();

@@ -3,6 +3,8 @@
 //! Each try of an attacker costs a person's attention and succeeds with a chance of 2^-42; this bounds how often somebody
 //! can be bothered. It counts aborts of either kind, a "they differ" of our person and a stream that the peer closed or
 //! broke while a comparison was open; what a person turned down unasked is no abort.
+//!
+//! An id costs nothing: whoever takes a new one for each try is stopped by its address, after twice as many.
 
 use std::net::IpAddr;
 
@@ -62,13 +64,12 @@ impl Strikes {
 
     /// Whether this peer is not to be dealt with now.
     pub fn refuses(&self, who: &Striker, now: Time) -> bool {
-        self.known.iter().any(|k| {
-            let refused = k.at.len() == limits::MAX_STRIKES
-                && k.at.first().zip(k.at.last()).is_some_and(|(first, last)| {
-                    last.since(*first) < limits::STRIKE_WINDOW && now.since(*last) < limits::STRIKE_REFUSAL
-                });
-            k.who == *who && refused
-        })
+        let of_address = self.known.iter().filter(|k| k.who.address == who.address);
+        let mut all: Vec<Time> = of_address.clone().flat_map(|k| k.at.iter().copied()).collect();
+        all.sort_unstable();
+        let recent = &all[all.len().saturating_sub(limits::MAX_STRIKES_OF_ADDRESS)..];
+        spoils(recent, limits::MAX_STRIKES_OF_ADDRESS, now)
+            || of_address.into_iter().any(|k| k.who == *who && spoils(&k.at, limits::MAX_STRIKES, now))
     }
 
     fn forget(&mut self, now: Time) {
@@ -78,6 +79,14 @@ impl Strikes {
         }
         self.known.retain(|k| !k.at.is_empty());
     }
+}
+
+/// Whether so many strikes, oldest first, fell within the window, and the last of them not too long ago.
+fn spoils(at: &[Time], most: usize, now: Time) -> bool {
+    at.len() >= most
+        && at.first().zip(at.last()).is_some_and(|(first, last)| {
+            last.since(*first) < limits::STRIKE_WINDOW && now.since(*last) < limits::STRIKE_REFUSAL
+        })
 }
 
 #[cfg(test)]
@@ -108,6 +117,19 @@ mod tests {
         assert!(!strikes.refuses(&peer(2), at(599)));
         let same_address = Striker { nid: Nid([9; 16]), ..peer(1) };
         assert!(!strikes.refuses(&same_address, at(599)), "another device behind the same address");
+    }
+
+    #[test]
+    fn attack_33_whoever_takes_a_new_id_for_each_try_is_refused_by_its_address_after_six() {
+        let mut strikes = Strikes::new();
+        let there = |n: u8| Striker { nid: Nid([n; 16]), ..peer(1) };
+        for n in 0..6 {
+            assert!(!strikes.refuses(&there(n), at(n.into())));
+            strikes.strike(there(n), at(n.into()));
+        }
+        assert!(strikes.refuses(&there(99), at(6)), "an id that never struck");
+        assert!(!strikes.refuses(&peer(2), at(6)));
+        assert!(!strikes.refuses(&there(99), at(605)));
     }
 
     #[test]

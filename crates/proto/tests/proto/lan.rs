@@ -532,6 +532,34 @@ fn a13_devices_nearby_list_each_other_before_any_code_exists() {
     assert_eq!(names, ["phone", "laptop"]);
 }
 
+/// A device whose beacons do not arrive shows itself by calls, again and again, and is gone when it answers none.
+#[test]
+fn a_device_nearby_that_only_calls_stays_as_long_as_it_answers() {
+    let mut link = two();
+    link.devices[0].hears_group = false;
+    for n in [0, 1] {
+        link.open(n, Purpose::Nearby { name: DeviceName::clean("device") });
+    }
+    link.run(Duration::from_secs(600));
+    assert_eq!(link.devices[0].lan.ready(WINDOW).len(), 1, "it is there and can be called");
+    assert!(link.devices[0].calls_made <= 2 + 600 / 45, "{}", link.devices[0].calls_made);
+    link.devices.truncate(1);
+    link.run(Duration::from_secs(121));
+    assert_eq!(link.devices[0].lan.ready(WINDOW), []);
+    assert!(link.devices[0].events.iter().any(|e| matches!(e, Event::Gone { .. })));
+}
+
+/// Whoever only calls and listens to nobody is not in the list for ever.
+#[test]
+fn attack_27_a_call_without_a_device_behind_it_leaves_the_list() {
+    let mut called = Called::new(Purpose::Nearby { name: DeviceName::clean("here") });
+    let call = called.message(Op::Ping);
+    called.call(call.to_bytes(None), "192.168.1.2").expect("an answer");
+    assert_eq!(called.link.devices[0].lan.ready(WINDOW).len(), 1);
+    called.link.run(Duration::from_secs(121));
+    assert_eq!(called.link.devices[0].lan.ready(WINDOW), []);
+}
+
 /// Section 7.2: whoever comes after the end of a code is answered for a while, so that it can be told so.
 #[test]
 fn a_code_that_is_over_is_answered_for_and_not_announced() {

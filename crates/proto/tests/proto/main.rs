@@ -19,6 +19,7 @@
 mod attacks;
 mod bench;
 mod byhand;
+mod callers;
 mod commit;
 mod comparison;
 mod comparison_attacks;

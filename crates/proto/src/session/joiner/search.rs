@@ -87,6 +87,8 @@ struct Candidate {
     failure: Option<Cause>,
     dial_failure: Option<DialFailure>,
     announced: bool,
+    /// It is a connection that came in, with one try and no say in why a search fails.
+    calls: bool,
 }
 
 /// What is being tried with a candidate.
@@ -175,21 +177,25 @@ impl Search {
     }
 
     /// Somebody at an address of a candidate connected to us: a firewall there may let nothing else pass. The pairing
-    /// stream is ours to open all the same.
+    /// stream is ours to open all the same. It may also be a stranger behind the same address, so the candidate itself is
+    /// tried on.
     pub(super) fn reached(&mut self, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
         let Reached { tid, address, .. } = reached;
         if self.pin.is_some_and(|pin| pin != tid) || self.is_being_proven(tid) {
             return;
         }
-        let fits = |c: &Candidate| {
+        let fits = |c: &&Candidate| {
             let idle = matches!(c.state, State::Waiting { .. } | State::Dialling { .. });
             idle && c.tid.is_none_or(|t| t == tid) && c.addresses.iter().any(|a| a.ip == address.ip)
         };
-        let Some(index) = self.candidates.iter().position(fits) else { return };
-        if let State::Dialling { job } = self.candidates[index].state {
-            cx.cancel(job);
+        let Some(called) = self.candidates.iter().find(fits) else { return };
+        let caller = Candidate { calls: true, announced: called.announced, ..called.at_same_place(cx.now.time) };
+        self.candidates.retain(|c| !(c.calls && matches!(c.state, State::Dead)));
+        let others = self.candidates.iter().filter(|c| c.calls).count();
+        if others < limits::MAX_CALLERS {
+            self.candidates.push(caller);
+            self.connected(self.candidates.len() - 1, reached, session, cx);
         }
-        self.connected(index, reached, session, cx);
     }
 
     /// Whether a handshake with this transport runs already: a second one would take the place of the first.
@@ -310,7 +316,7 @@ impl Search {
     /// Starts the next try of every candidate whose time has come.
     pub(super) fn try_candidates(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.time;
-        let mut active = self.candidates.iter().filter(|c| c.state.is_active()).count();
+        let mut active = self.active();
         for candidate in &mut self.candidates {
             match &candidate.state {
                 State::Waiting { until } if *until <= now && active < limits::PARALLEL_CANDIDATES => {
@@ -428,7 +434,7 @@ impl Search {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let active = self.candidates.iter().filter(|c| c.state.is_active()).count();
+        let active = self.active();
         let mut at = self.look_up.enabled.then(|| self.look_up.next());
         for candidate in &self.candidates {
             let due = match &candidate.state {
@@ -453,8 +459,14 @@ impl Search {
         earlier(earlier(at, limit), trouble)
     }
 
+    /// Whether a find of ours has been sent the proof. Callers may be anybody, and coming again and again must not keep the
+    /// search alive.
     fn is_proving(&self) -> bool {
-        self.candidates.iter().any(|c| matches!(c.state, State::AwaitH2 { .. }))
+        self.candidates.iter().any(|c| !c.calls && matches!(c.state, State::AwaitH2 { .. }))
+    }
+
+    fn active(&self) -> usize {
+        self.candidates.iter().filter(|c| !c.calls && c.state.is_active()).count()
     }
 
     /// Ends every look-up, and every candidate but the winner.
@@ -509,7 +521,8 @@ impl Search {
     /// Each finder's find is a candidate of its own, so that what one has found need not wait for what another tries.
     fn add_part(&mut self, new: Candidate) {
         let same = |c: &&mut Candidate| {
-            (c.found_by, c.near) == (new.found_by, new.near)
+            !c.calls
+                && (c.found_by, c.near) == (new.found_by, new.near)
                 && match new.found_by {
                     FoundBy::Lan => c.addresses.iter().any(|a| new.addresses.iter().any(|b| a.ip == b.ip)),
                     FoundBy::Dht | FoundBy::Qr => c.tid == new.tid,
@@ -518,7 +531,7 @@ impl Search {
         if let Some(known) = self.candidates.iter_mut().find(same) {
             let fresh: Vec<Address> = new.addresses.into_iter().filter(|a| !known.addresses.contains(a)).collect();
             known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
-        } else if self.candidates.len() < limits::MAX_CANDIDATES {
+        } else if self.candidates.iter().filter(|c| !c.calls).count() < limits::MAX_CANDIDATES {
             self.candidates.push(new);
         }
     }
@@ -546,7 +559,13 @@ impl Candidate {
             failure: None,
             dial_failure: None,
             announced: false,
+            calls: false,
         }
+    }
+
+    /// Another one, nothing of which has been tried yet.
+    fn at_same_place(&self, at: Time) -> Candidate {
+        Candidate::new(None, self.found_by, self.near, self.addresses.clone(), at)
     }
 
     /// What the next dial tries: everything, or every other time TCP alone, which a host refuses at once when the program is
@@ -577,7 +596,7 @@ impl Candidate {
             // Found, and cut before it said anything: as good as no connection.
             StreamEnd::Lost => Cause::Unreachable,
         };
-        if end == StreamEnd::Finished && self.unproven >= limits::UNPROVEN_TRIES {
+        if self.calls || end == StreamEnd::Finished && self.unproven >= limits::UNPROVEN_TRIES {
             self.kill(cause);
             return;
         }
@@ -599,7 +618,7 @@ impl Candidate {
     }
 
     fn kill(&mut self, cause: Cause) {
-        self.failure = Some(cause);
+        self.failure = (!self.calls).then_some(cause);
         self.state = State::Dead;
     }
 }

@@ -3,8 +3,8 @@
 mod errors;
 mod machine;
 mod nearby;
+mod shared;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use crate::addr::Address;
@@ -21,7 +21,7 @@ use crate::session::joiner::{Joiner, Target};
 use crate::session::strangers::{Allowance, Strangers};
 use crate::session::{
     Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Reached, Role, SessionStatus, StreamEnd,
-    Strikes, Vicinity, earlier,
+    Vicinity, earlier,
 };
 use crate::time::{Now, Time};
 use crate::wire::frames::{Frame, FrameType};
@@ -29,26 +29,21 @@ use crate::wire::record::Topic;
 
 pub use errors::{AnswerError, CancelError, JoinError, NearbyError};
 use machine::Machine;
+use shared::Shared;
 
 /// All sessions of one device. See the module's text for how to drive it.
 pub struct Table {
-    config: Config,
-    rng: Rng,
+    shared: Shared,
     addresses: Vec<Address>,
     sessions: Vec<Session>,
     strangers: Strangers,
     /// The same allowance for devices that were met, without a code.
     nearby_strangers: Allowance,
-    strikes: Strikes,
-    held: BTreeSet<PairingId>,
     /// The session whose question is open.
     open_question: Option<u64>,
     /// When a question ended last.
     question_ended: Option<Time>,
-    owners: BTreeMap<JobId, u64>,
-    next_job: u64,
     next_key: u64,
-    out: VecDeque<Output>,
 }
 
 struct Session {
@@ -72,20 +67,14 @@ impl Table {
     /// An empty table. `rng` must be seeded from the operating system: codes are drawn from it.
     pub fn new(config: Config, rng: Rng) -> Table {
         Table {
-            config,
-            rng,
+            shared: Shared::new(config, rng),
             addresses: Vec::new(),
             sessions: Vec::new(),
             strangers: Strangers::default(),
             nearby_strangers: Allowance::default(),
-            strikes: Strikes::new(),
-            held: BTreeSet::new(),
             open_question: None,
             question_ended: None,
-            owners: BTreeMap::new(),
-            next_job: 0,
             next_key: 0,
-            out: VecDeque::new(),
         }
     }
 
@@ -98,7 +87,7 @@ impl Table {
     ) -> Result<(SessionId, Code), JoinError> {
         self.check_room()?;
         let options = options.into();
-        let code = Code::generate(&mut self.rng);
+        let code = Code::generate(&mut self.shared.rng);
         let keys = CodeKeys::derive(&code);
         let (id, topic) = (keys.session_id(), keys.topic());
         let ttl = ttl.clamp(limits::MIN_TTL, limits::MAX_TTL);
@@ -205,7 +194,7 @@ impl Table {
     /// A pairing is stored, or was: an initiator that offers its name again is refused. (Each name is one that a person
     /// agreed to, at most [`limits::MAX_PAIRINGS`] at a time.)
     pub fn hold(&mut self, pairing_id: PairingId) {
-        self.held.insert(pairing_id);
+        self.shared.held.insert(pairing_id);
     }
 
     /// Our dialable addresses, best first; open codes are advertised anew if they changed.
@@ -219,7 +208,7 @@ impl Table {
 
     /// The networks around us.
     pub fn set_vicinity(&mut self, vicinity: Vicinity) {
-        self.config.vicinity = vicinity;
+        self.shared.config.vicinity = vicinity;
     }
 
     /// A holder of the code of this window was heard on the local network, at these addresses.
@@ -257,7 +246,7 @@ impl Table {
     /// Somebody opened a pairing stream to us.
     pub fn handle_inbound(&mut self, stream: StreamId, from: Inbound) {
         if let Some(oldest) = self.strangers.arrived(stream, from) {
-            self.out.push_back(Output::Reset(oldest));
+            self.shared.out.push_back(Output::Reset(oldest));
         }
     }
 
@@ -272,7 +261,7 @@ impl Table {
                 Machine::Nearby(m) => m.handle_frame(stream, frame, cx),
             });
         } else {
-            self.out.push_back(Output::Finish(stream));
+            self.shared.out.push_back(Output::Finish(stream));
         }
         self.settle(now);
     }
@@ -293,7 +282,7 @@ impl Table {
     /// A job is done, or, for a look-up, brought something.
     pub fn handle_job(&mut self, id: JobId, result: JobResult, now: Now) {
         let goes_on = matches!(result, JobResult::Found(_));
-        let owner = if goes_on { self.owners.get(&id).copied() } else { self.owners.remove(&id) };
+        let owner = if goes_on { self.shared.owners.get(&id).copied() } else { self.shared.owners.remove(&id) };
         let index = owner.and_then(|key| self.sessions.iter().position(|s| s.key == key));
         if let Some(index) = index {
             self.on_session(index, now, |machine, own, cx| match machine {
@@ -302,7 +291,7 @@ impl Table {
                 Machine::Nearby(m) => m.handle_job(id, result, own, cx),
             });
         } else if let JobResult::StreamOpened(stream) = result {
-            self.out.push_back(Output::Finish(stream));
+            self.shared.out.push_back(Output::Finish(stream));
         }
         self.settle(now);
     }
@@ -354,7 +343,7 @@ impl Table {
 
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<Output> {
-        self.out.pop_front()
+        self.shared.out.pop_front()
     }
 
     /// All sessions, oldest first.
@@ -372,7 +361,7 @@ impl Table {
     /// Jobs handed out and not answered, streams not attributed yet, live sessions: for bounds and leak tests.
     pub fn load(&self) -> (usize, usize, usize) {
         let live = self.sessions.iter().filter(|s| s.machine.is_live()).count();
-        (self.owners.len(), self.strangers.len(), live)
+        (self.shared.owners.len(), self.strangers.len(), live)
     }
 
     fn handle_first_frame(&mut self, stream: StreamId, from: Inbound, frame: &Frame, now: Now) {
@@ -398,12 +387,12 @@ impl Table {
             // Silently: whoever has no code learns nothing. Above the allowance not even what was received is kept
             // until an orderly end.
             let heard = self.strangers.hear(now.time);
-            self.out.push_back(if heard { Output::Finish(stream) } else { Output::Reset(stream) });
+            self.shared.out.push_back(if heard { Output::Finish(stream) } else { Output::Reset(stream) });
         }
     }
 
     fn admit(&mut self, stream: StreamId, from: Inbound, frame: &Frame, now: Now) -> bool {
-        let Ok(p1) = P1::parse(frame, from.tid, self.config.tid) else {
+        let Ok(p1) = P1::parse(frame, from.tid, self.shared.config.tid) else {
             return false;
         };
         if p1.nid().is_some() {
@@ -484,7 +473,7 @@ impl Table {
 
     /// Tells the local network of every session that began or ended.
     fn settle_windows(&mut self) {
-        if !self.config.lan {
+        if !self.shared.config.lan {
             return;
         }
         for session in &mut self.sessions {
@@ -505,19 +494,19 @@ impl Table {
                 },
                 (Machine::Joiner(m), Window::Open) if !m.is_searching() => (Window::None, Wanted::Closed),
                 (Machine::Nearby(m), Window::None) if m.is_live() => {
-                    (Window::Open, Wanted::Open(Purpose::Nearby { name: self.config.name.clone() }))
+                    (Window::Open, Wanted::Open(Purpose::Nearby { name: self.shared.config.name.clone() }))
                 }
                 (Machine::Nearby(m), Window::Open) if !m.is_live() => (Window::None, Wanted::Closed),
                 (Machine::Initiator(_) | Machine::Joiner(_) | Machine::Nearby(_), _) => continue,
             };
             session.window = window;
-            self.out.push_back(Output::Window(WindowId(session.key), wanted));
+            self.shared.out.push_back(Output::Window(WindowId(session.key), wanted));
         }
     }
 
     fn close_window(&mut self, session: &Session) {
         if session.window != Window::None {
-            self.out.push_back(Output::Window(WindowId(session.key), Wanted::Closed));
+            self.shared.out.push_back(Output::Window(WindowId(session.key), Wanted::Closed));
         }
     }
 
@@ -571,35 +560,13 @@ impl Table {
     ) -> T {
         let others_compare = self.sessions.iter().enumerate().any(|(n, s)| n != index && s.machine.is_comparing());
         let session = &mut self.sessions[index];
-        let mut cx = Context {
-            now,
-            config: &self.config,
-            rng: &mut self.rng,
-            out: &mut self.out,
-            next_job: &mut self.next_job,
-            owners: &mut self.owners,
-            owner: session.key,
-            strikes: &mut self.strikes,
-            held: &self.held,
-            others_compare,
-        };
+        let mut cx = self.shared.context(session.key, others_compare, now);
         f(&mut session.machine, &self.addresses, &mut cx)
     }
 
     fn with_context<T>(&mut self, owner: u64, now: Now, f: impl FnOnce(&mut Context<'_>, &[Address]) -> T) -> T {
-        let mut cx = Context {
-            now,
-            config: &self.config,
-            rng: &mut self.rng,
-            out: &mut self.out,
-            next_job: &mut self.next_job,
-            owners: &mut self.owners,
-            owner,
-            strikes: &mut self.strikes,
-            held: &self.held,
-            others_compare: self.sessions.iter().any(|s| s.machine.is_comparing()),
-        };
-        f(&mut cx, &self.addresses)
+        let others_compare = self.sessions.iter().any(|s| s.machine.is_comparing());
+        f(&mut self.shared.context(owner, others_compare, now), &self.addresses)
     }
 }
 

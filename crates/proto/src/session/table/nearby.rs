@@ -19,14 +19,14 @@ use crate::wire::beacon::Nid;
 impl Table {
     /// Makes this device visible on the local network, and the others to us, until it is paired or withdrawn.
     pub fn nearby(&mut self, options: impl Into<Options>, now: Now) -> Result<SessionId, NearbyError> {
-        if !self.config.lan {
+        if !self.shared.config.lan {
             return Err(NearbyError::NoLan);
         }
         if let Some(running) = self.sessions.iter().find(|s| matches!(&s.machine, Machine::Nearby(m) if m.is_live())) {
             return Err(NearbyError::Running(running.id.clone()));
         }
         self.check_room().map_err(|_| NearbyError::TooMany)?;
-        let random: [u8; 8] = self.rng.bytes();
+        let random: [u8; 8] = self.shared.rng.bytes();
         let id = self.fresh_id(SessionId(HEXLOWER.encode(&random)));
         let machine = Machine::Nearby(Box::new(Nearby::new(id.clone(), options.into())));
         let key = self.next_key;
@@ -111,7 +111,7 @@ impl Table {
             return false;
         };
         let is_for_us = match &self.sessions[index].machine {
-            Machine::Nearby(m) => m.may_admit(&from, &p1, &self.strikes, now.time),
+            Machine::Nearby(m) => m.may_admit(&from, &p1, &self.shared.strikes, now.time),
             Machine::Initiator(_) | Machine::Joiner(_) => false,
         };
         if !is_for_us || !self.nearby_strangers.hear(now.time) {

@@ -131,8 +131,20 @@ impl Room {
     /// `a` hears of `b`.
     pub(crate) fn meets(&mut self, a: usize, b: usize) {
         let device = self.seen(a, b);
+        self.hears(a, device);
+    }
+
+    /// `a` hears of a device, real or not.
+    pub(crate) fn hears(&mut self, a: usize, device: NearbyDevice) {
         let (now, window) = (self.clocks(), self.devices[a].window.expect("an open window"));
         self.devices[a].table.handle_ready(window, device, now);
+        self.settle();
+    }
+
+    /// `a` does not hear any more of the device that has this id here.
+    pub(crate) fn leaves(&mut self, a: usize, nid: Nid, ip: IpAddr) {
+        let (now, window) = (self.clocks(), self.devices[a].window.expect("an open window"));
+        self.devices[a].table.handle_gone(window, nid, ip, now);
         self.settle();
     }
 
@@ -146,6 +158,7 @@ impl Room {
             ip: them.ip,
             own: vec![us.ip],
             addresses: vec![quic, tcp(them.ip)],
+            spki: them.tid.0,
         }
     }
 
