@@ -61,10 +61,12 @@ impl From<AnswerError> for Error {
     fn from(error: AnswerError) -> Error {
         let hint = match &error {
             AnswerError::JustChanged(_) => "look at `handfast pair list`, then answer with the name of the session",
-            AnswerError::Unknown
-            | AnswerError::NoQuestion(_)
-            | AnswerError::Comparison(_)
-            | AnswerError::NoComparison(_) => "`handfast pair list` shows the open sessions",
+            AnswerError::Comparison(_) => {
+                "compare the two screens, then `handfast pair accept --emoji-match` or `--emoji-differ`"
+            }
+            AnswerError::Unknown | AnswerError::NoQuestion(_) | AnswerError::NoComparison(_) => {
+                "`handfast pair list` shows the open sessions"
+            }
         };
         Error::because(Cause::Usage, error).with_hint(hint)
     }

@@ -325,9 +325,9 @@ impl EventKind {
     }
 
     /// Something that is known to be wrong while a session goes on.
-    pub(crate) fn trouble(session: String, cause: Cause) -> EventKind {
-        let error = crate::Error::of(cause);
-        EventKind::TroubleNoticed { session, cause: cause.name().to_owned(), text: error.text, hint: error.hint }
+    pub(crate) fn trouble(session: String, error: &crate::Error) -> EventKind {
+        let (cause, text, hint) = (error.cause.name().to_owned(), error.text.clone(), error.hint.clone());
+        EventKind::TroubleNoticed { session, cause, text, hint }
     }
 
     /// The name of the event, as in its JSON form.

@@ -62,7 +62,8 @@ causes! {
     CodeUsed, "code_used", 5, "this code has been used",
         "make a new code; if the device that used it was not yours, remove it on the other device";
     /// A person said no.
-    Rejected, "rejected", 6, "the pairing was declined", "ask the other person, then make a new code";
+    Rejected, "rejected", 6, "the pairing was declined",
+        "make a new code to try again; if it was declined over there, ask the other person first";
     /// A person withdrew.
     Cancelled, "cancelled", 6, "the pairing was cancelled", "make a new code if you want to try again";
     /// No proof of the code or key.

@@ -13,6 +13,9 @@ use crate::signals::{INTERRUPTED, Signals};
 /// How long a device is looked for that is not connected.
 const FIND: Duration = Duration::from_secs(20);
 
+/// A search that takes longer is told.
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// Between two pings.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -36,7 +39,7 @@ async fn pings(context: &Context, args: &Ping, access: &Access) -> Result<u8, Er
         if n > 1 {
             tokio::time::sleep(PAUSE).await;
         }
-        match access.client.ping(&args.device, FIND).await {
+        match ping(context, args, access).await {
             Ok(trip) => {
                 times.push(trip.rtt_ms);
                 show(context, n, trip);
@@ -64,6 +67,19 @@ async fn pings(context: &Context, args: &Ping, access: &Access) -> Result<u8, Er
             Ok(0)
         }
     }
+}
+
+/// One ping; a person is told what it waits for.
+async fn ping(context: &Context, args: &Ping, access: &Access) -> Result<PingReply, Error> {
+    let trip = access.client.ping(&args.device, FIND);
+    tokio::pin!(trip);
+    if let Ok(trip) = tokio::time::timeout(SILENCE, &mut trip).await {
+        return trip;
+    }
+    if context.term.stderr && !context.out.is_json() {
+        context.out.talk(&format!("Looking for {}, for up to {} s.", clean(&args.device), FIND.as_secs()));
+    }
+    trip.await
 }
 
 fn show(context: &Context, n: u32, trip: PingReply) {

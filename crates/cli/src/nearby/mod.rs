@@ -3,31 +3,28 @@
 //! the two sessions pairs ends both.
 
 mod list;
+mod offer;
 
 use std::time::Duration;
 
-use handfast::{Cause, Error, Event, EventKind, PairOptions};
+use handfast::{Cause, Error, Event, EventKind, Status};
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::cmd::Context;
-use crate::daemon::{Client, CodeReply, Feed};
+use crate::daemon::{Client, Feed};
 use crate::prompt::answers::{Answers, is_no, is_yes};
 use crate::prompt::talk::Talk;
-use crate::render::code::{Look, qr_screen};
-use crate::render::comparison;
 use crate::render::event::{Asker, line};
+use crate::render::{clean, comparison};
 use crate::session::{at, failure, wipe};
 use crate::signals::{INTERRUPTED, Signals};
-use crate::term::Term;
 
 use list::List;
+use offer::Offer;
 
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
-
-/// Life of the code that is shown beside a comparison, which has 120 s; the rest is for the way.
-const CODE_LIFE: Duration = Duration::from_secs(150);
 
 /// How the text of a QR begins.
 const QR_PREFIX: &str = "HANDFAST:";
@@ -65,9 +62,8 @@ pub(crate) async fn follow(
     let mut follower = Follower {
         context,
         client,
-        code_session: None,
         session,
-        code: None,
+        offer: Offer::default(),
         yes,
         select,
         qr,
@@ -81,6 +77,7 @@ pub(crate) async fn follow(
         withdrawn: None,
         last: opened.seq,
     };
+    follower.say(&welcome(&client.status().await?));
     let exit = follower.run(&mut feed, signals).await;
     follower.talk.below("");
     follower.end_both().await;
@@ -102,10 +99,8 @@ struct Follower<'a> {
     context: &'a Context,
     client: &'a Client,
     session: String,
-    /// The session of the code that is shown to whoever selected this device.
-    code_session: Option<String>,
-    /// That code, as long as it is shown or still to be told in its first event.
-    code: Option<CodeReply>,
+    /// The code that is shown to whoever selected this device.
+    offer: Offer,
     yes: bool,
     select: Option<String>,
     qr: Option<Zeroizing<String>>,
@@ -162,7 +157,7 @@ impl Follower<'_> {
         let Ok(mut event) = serde_json::from_str::<Event>(json) else { return Ok(None) };
         self.last = event.seq;
         let is_ours = event.kind.session() == Some(self.session.as_str());
-        let is_codes = event.kind.session().is_some() && event.kind.session() == self.code_session.as_deref();
+        let is_codes = self.offer.is_of(event.kind.session());
         // What becomes of the code is of interest once somebody comes by it.
         let is_noise = matches!(event.kind, EventKind::CodeAdvertised { .. } | EventKind::TroubleNoticed { .. });
         if !is_ours && !is_codes || is_codes && is_noise {
@@ -186,7 +181,8 @@ impl Follower<'_> {
 
     fn show(&mut self, event: &mut Event, is_codes: bool, ends: bool) {
         if let EventKind::CodeCreated { words, qr, .. } = &mut event.kind
-            && let Some(code) = self.code.take_if(|_| self.context.out.is_json())
+            && self.context.out.is_json()
+            && let Some(code) = self.offer.tell()
         {
             (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
         }
@@ -239,7 +235,7 @@ impl Follower<'_> {
         } else if matches!(kind, EventKind::RequestRejected { .. }) {
             self.engaged = false;
             self.asking = None;
-            self.withdraw_code().await;
+            self.offer.withdraw(self.client).await;
         } else if let EventKind::ComparisonNeeded { comparison, .. } = kind {
             return self.compare(&comparison::description(comparison)).await;
         } else if let EventKind::ApprovalNeeded { session, device, path, known, warning } = kind {
@@ -250,10 +246,7 @@ impl Follower<'_> {
             } else {
                 self.question(Asking::Approval(session.clone()), &asker.description(), &asker.question());
             }
-        } else if let EventKind::CodeRedrawn { session } = kind
-            && let (Some(code), Ok(qr)) = (&mut self.code, self.client.qr(session).await)
-        {
-            code.qr = String::clone(&qr);
+        } else if matches!(kind, EventKind::CodeRedrawn { .. }) && self.offer.renew(self.client).await {
             self.draw();
         }
         Ok(())
@@ -276,34 +269,28 @@ impl Follower<'_> {
 
     /// Makes a code for the person who selected this device. Without one there are still the emoji.
     async fn offer_code(&mut self) {
-        let options = PairOptions { yes: self.yes, ttl: CODE_LIFE, ..PairOptions::default() };
-        match self.client.generate(options).await {
-            Ok(code) => {
-                self.code_session = Some(code.session.clone());
-                self.code = Some(code);
-                self.draw();
-            }
+        match self.offer.make(self.client, self.yes).await {
+            Ok(()) => self.draw(),
             Err(error) => self.talk.say(&format!("note: no QR is shown: {error}")),
-        }
-    }
-
-    /// One that has ended already cannot be withdrawn, and need not be.
-    async fn withdraw_code(&mut self) {
-        self.code = None;
-        if let Some(session) = self.code_session.take() {
-            let _ = self.client.cancel(Some(session)).await;
         }
     }
 
     /// Shows the QR to people; programs get it in an event.
     fn draw(&mut self) {
-        let Some(code) = &self.code else { return };
-        if self.context.term.stdout && !self.context.out.is_json() {
-            self.talk.below("");
-            let (columns, rows) = Term::size();
-            let look = Look { columns, rows, colour: self.context.term.colour };
-            self.context.out.text(&qr_screen(&code.qr, look));
+        self.talk.below("");
+        if !self.offer.draw(self.context) && self.answers.is_some() {
+            self.talk.say("Type q to see a QR that the other person may scan instead of comparing emoji.");
         }
+    }
+
+    /// The same, for whoever asked for it.
+    fn draw_alone(&mut self) {
+        let question = if self.offer.draw_alone(self.context) {
+            ""
+        } else {
+            "This window is too low for the QR: make it 24 rows high, and type q again."
+        };
+        self.question(Asking::Comparison, question, comparison::QUESTION);
     }
 
     fn say(&self, text: &str) {
@@ -325,7 +312,9 @@ impl Follower<'_> {
     }
 
     fn question(&mut self, asking: Asking, description: &str, question: &str) {
-        self.say(description);
+        if !description.is_empty() {
+            self.say(description);
+        }
         let Some(answers) = &mut self.answers else {
             let (session, yes, no) = match &asking {
                 Asking::Approval(session) => (session, "accept", "reject"),
@@ -350,6 +339,9 @@ impl Follower<'_> {
                 None if text.trim().is_empty() => Ok(()),
                 None => Err(Error::because(Cause::Usage, "there is no device with this number")),
             },
+            Asking::Comparison if self.offer.is_open() && text.trim().eq_ignore_ascii_case("q") => {
+                return self.draw_alone();
+            }
             Asking::Comparison if is_qr(text) => return drop(self.confirm_by(text).await),
             // The end of the input: nobody is there who could compare.
             Asking::Comparison if text.is_empty() => {
@@ -412,7 +404,7 @@ impl Follower<'_> {
 
     /// Neither session outlives the command.
     async fn end_both(&mut self) {
-        self.withdraw_code().await;
+        self.offer.withdraw(self.client).await;
         let _ = self.client.cancel(Some(self.session.clone())).await;
     }
 
@@ -423,6 +415,15 @@ impl Follower<'_> {
         self.show(&mut event, false, true);
         error.exit()
     }
+}
+
+/// What is said at the beginning.
+fn welcome(status: &Status) -> String {
+    format!(
+        "This device is in the lists of others on this network, as {}, until it is paired or you interrupt it. Looking \
+         for devices on which `handfast pair nearby` runs as well.",
+        clean(&status.name)
+    )
 }
 
 fn is_qr(text: &str) -> bool {

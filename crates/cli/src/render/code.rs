@@ -60,21 +60,24 @@ pub(crate) fn screen(words: &str, qr: &str, look: Look) -> Zeroizing<String> {
     beside(&words, qr, free).or_else(|| below(&words, qr, free)).unwrap_or_else(|| words_only(&words, free))
 }
 
-/// The QR alone, for whoever has selected this device and would rather scan than compare.
-pub(crate) fn qr_screen(qr: &str, look: Look) -> Zeroizing<String> {
+/// Rows that the QR of `pair nearby` leaves for the question.
+pub(crate) const NEARBY_QR: usize = 1;
+
+/// The QR alone, for whoever has selected this device and would rather scan than compare; none if the rows of `look`, all
+/// of which it may take, are too few for it.
+pub(crate) fn qr_screen(qr: &str, look: Look) -> Option<Zeroizing<String>> {
     let mut text = page();
-    let rows = look.rows.saturating_sub(ROWS_BELOW + 1);
-    match Drawing::fit(qr, look.columns, rows).filter(|_| look.colour) {
-        Some(drawing) => {
-            push_lines(&mut text, &["Who chooses this device may scan this instead of comparing emoji:"]);
-            for row in 0..drawing.rows() {
-                drawing.push_line(row, &mut text);
-                text.push('\n');
-            }
-        }
-        None => push_lines(&mut text, &["Who chooses this device may paste this instead of comparing emoji:", qr]),
+    if !look.colour {
+        push_lines(&mut text, &["Who chose this device may paste this instead of comparing emoji:", qr]);
+        return Some(text);
     }
-    text
+    let drawing = Drawing::fit(qr, look.columns, look.rows.saturating_sub(1))?;
+    push_lines(&mut text, &["Who chose this device may scan this instead of comparing emoji:"]);
+    for row in 0..drawing.rows() {
+        drawing.push_line(row, &mut text);
+        text.push('\n');
+    }
+    Some(text)
 }
 
 /// Words to the right of the QR.
@@ -253,6 +256,18 @@ mod tests {
         assert!(has_qr(&high));
         let small = lines(56, 24, 113);
         assert!(!has_qr(&small) && small.contains(&NO_ROOM[1].to_owned()), "{small:#?}");
+    }
+
+    #[test]
+    fn the_qr_of_pair_nearby_is_whole_or_not_there() {
+        let shown = |rows| qr_screen(&qr_text(120), Look { columns: 80, rows, colour: true });
+        for rows in [24 - NEARBY_QR, 30] {
+            let text = shown(rows).expect("room");
+            assert!(text.lines().count() <= rows, "{rows}");
+        }
+        assert!(shown(24 - 8).is_none());
+        let text = qr_screen(&qr_text(120), Look { columns: 80, rows: 5, colour: false }).expect("text");
+        assert!(text.lines().any(|line| line == qr_text(120)));
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
 /// many people need.
 fn trouble(cause: &str, text: &str, hint: &str) -> String {
     if cause == Cause::NoBootstrap.name() {
-        format!("Note: {}; until one does, two devices meet on one network only. (Hint: {}.)", clean(text), clean(hint))
+        format!("Note: {}; as it is, two devices meet on one network only. (Hint: {}.)", clean(text), clean(hint))
     } else {
         format!("Note: {}. {}.", clean(text), clean(hint))
     }

@@ -42,6 +42,8 @@ pub(super) struct Actor {
     pub(super) hub: Hub,
     pub(super) lan: Lan,
     pub(super) uses_lan: bool,
+    /// A node of the DHT is configured.
+    pub(super) knows_nodes: bool,
     /// The codes that are being shown.
     pub(super) shown: Shown,
     /// Codes asked for before we know where we are.

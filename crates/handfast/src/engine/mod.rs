@@ -126,6 +126,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         hub,
         lan: Lan::new(handfast_net::entropy::rng().map_err(entropy)?),
         uses_lan,
+        knows_nodes: dht,
         lan_commands: Vec::new(),
         shown: Shown::new(Place { tid, in_dht: dht, on_lan: uses_lan, loopback }, now.time),
         early: Vec::new(),

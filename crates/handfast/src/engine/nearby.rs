@@ -37,6 +37,10 @@ pub(super) fn failure(cause: Cause) -> Error {
         return Error { text: text.to_owned(), ..error }
             .with_hint("if the emoji differed, somebody may sit between: try another network, or a code");
     }
+    if cause == Cause::Unreachable {
+        let text = "the device is not ready to pair any more, or cannot be reached";
+        return Error { text: text.to_owned(), ..error }.with_hint(again);
+    }
     let is_of_a_code = matches!(
         cause,
         Cause::Rejected | Cause::Cancelled | Cause::TimedOut | Cause::WrongDevice | Cause::ConnectionLost

@@ -91,7 +91,10 @@ impl Node {
             limits: RecordLimits::NODE,
             timing: handfast_net::Timing::default(),
         };
-        let mut net = handfast_net::start(network, Clock::start()).map_err(|e| Error::because(Cause::NoNetwork, e))?;
+        let mut net = handfast_net::start(network, Clock::start()).map_err(|e| {
+            Error::because(Cause::NoNetwork, e)
+                .with_hint("stop what listens there, or name another address with --listen")
+        })?;
         let tid = net.tid();
         let mut addresses = external;
         addresses.extend(listening(&mut net, wanted).await);

@@ -112,7 +112,8 @@ impl Actor {
                 self.hub.publish(EventKind::CodeAdvertised { session: session.0, nodes });
             }
             session::Event::TroubleNoticed { session, cause } => {
-                self.hub.publish(EventKind::trouble(session.0, cause));
+                let error = self.explained(cause);
+                self.hub.publish(EventKind::trouble(session.0, &error));
             }
             session::Event::SessionDiscovered { session, found_by, addresses } => {
                 self.hub.publish(EventKind::SessionDiscovered {
@@ -165,11 +166,33 @@ impl Actor {
             session::Event::PairingFailed { session, cause } => {
                 self.shown.end(&session.0);
                 tracing::info!(%session, %cause, "the pairing failed");
-                let error = if self.table.is_nearby(&session) { nearby::failure(cause) } else { Error::of(cause) };
+                let error = if self.table.is_nearby(&session) { nearby::failure(cause) } else { self.searched(cause) };
                 self.hub.publish(EventKind::failed_because(Some(session.0), &error));
             }
             _ => {}
         }
+    }
+
+    /// A cause, as it looks from here.
+    fn explained(&self, cause: Cause) -> Error {
+        if cause == Cause::NoBootstrap && !self.knows_nodes {
+            return Error {
+                text: "no node of the rendezvous network is configured".to_owned(),
+                ..Error::of(cause).with_hint("name a running node with --bootstrap (see `handfast serve`)")
+            };
+        }
+        Error::of(cause)
+    }
+
+    /// The same, of a search that is over.
+    fn searched(&self, cause: Cause) -> Error {
+        let error = self.explained(cause);
+        if cause != Cause::NoBootstrap || !self.uses_lan {
+            return error;
+        }
+        let text = format!("nobody with this code is on this network, and {}", error.text);
+        let hint = format!("check the words against the other screen; if it is in another network, {}", error.hint);
+        Error { text, hint, ..error }
     }
 
     /// What a person must see before they trust a device with a name that they know: it has another key. After a

@@ -143,11 +143,14 @@ impl Ask {
     /// Closed before a valid H2. It may have been asking us at the same moment, so it is tried again.
     fn unproven(&mut self, end: StreamEnd, now: Time) {
         self.unproven += 1;
+        // Whoever is not ready to pair (any more) closes in answer to P1, before there is anything to prove.
+        let is_ready = matches!(self.state, State::AwaitH2 { .. });
         self.state = if self.unproven < limits::UNPROVEN_TRIES {
             State::Waiting { until: now + limits::REDIAL_MIN * self.unproven }
         } else {
             State::Dead(match end {
-                StreamEnd::Finished => Cause::AuthenticationFailed,
+                StreamEnd::Finished if is_ready => Cause::AuthenticationFailed,
+                StreamEnd::Finished => Cause::Unreachable,
                 StreamEnd::Lost => Cause::ConnectionLost,
             })
         };

@@ -244,7 +244,7 @@ fn a16_only_a_connection_over_tcp_to_the_address_of_the_meeting_is_listened_to()
         room.select(0, 1).expect("it is near");
         room.wait(secs(10));
         assert_eq!((room.devices[1].asked(), room.devices[1].endings()), (0, vec![]), "{what}");
-        assert_eq!(room.devices[0].endings(), [Err(Cause::AuthenticationFailed)], "{what}");
+        assert_eq!(room.devices[0].endings(), [Err(Cause::Unreachable)], "{what}");
     }
 }
 
