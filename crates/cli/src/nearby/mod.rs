@@ -335,7 +335,12 @@ impl Follower<'_> {
         let yes = is_yes(text);
         let answered = match asking {
             Asking::Choice => match self.list.numbered(text) {
-                Some(device) => self.client.select(&device.id.clone()).await.map(drop),
+                Some(device) => {
+                    let selected = self.client.select(&device.id.clone()).await.map(drop);
+                    // The event says so too, but the next question would be asked before it is there.
+                    self.engaged |= selected.is_ok();
+                    selected
+                }
                 None if text.trim().is_empty() => Ok(()),
                 None => Err(Error::because(Cause::Usage, "there is no device with this number")),
             },
