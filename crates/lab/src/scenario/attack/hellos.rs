@@ -18,7 +18,7 @@ use super::flips::positions;
 use super::forge::{self, Claim};
 use super::stage::{ANSWER, Case, PATIENCE, Stage, case, check_store, must_close, must_end, shown_by};
 use crate::device::Device;
-use crate::peer::{Peer, Reply};
+use crate::peer::{Inbound, Peer, Reply};
 
 pub(super) const CASES: &[Case] = &[
     case("40", "hellos of a thief, replayed, reflected, on other keys", thieves),
@@ -68,8 +68,9 @@ fn befriend(stage: &Stage, name: &str) -> Result<Paired> {
     let mut carol = stage.world.device("carol", name)?;
     carol.start_daemon()?;
     let mut shown = shown_by(&carol, &["--yes"])?;
-    // The victim knows the attacker from where it called: by QUIC that is where it listens, by TCP any port.
-    shown.addresses.retain(|address| address.transport == Transport::Quic);
+    // The victim knows the attacker from where it called, which is where it listens by QUIC over IPv4: it does not listen
+    // over IPv6 at all, and a call by TCP may come from any port.
+    shown.addresses.retain(|address| address.transport == Transport::Quic && address.ip.is_ipv4());
     let (stream, mut proved) = stage.prove(&shown)?;
     let h3 = proved.h3(&proved.claim(&stage.identity, "mallory"))?;
     stage.mallory.send(stream, vec![h3])?;
@@ -118,6 +119,20 @@ impl Paired {
         let r4 = stage.mallory.frame(stream)?;
         ensure!(r4.kind() == FrameType::R4 && r4.body()[0] == 0, "R4 is {:?}", r4.body());
         Ok((r1, r3))
+    }
+
+    /// Waits until the victim calls back; gives its stream and its R1. Hellos of earlier victims may be waiting as well.
+    fn called_back(&self, stage: &Stage) -> Result<(Inbound, Frame)> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let inbound = stage.mallory.accept(StreamProtocol::Hello, left).context("the victim does not call back")?;
+            let Ok(r1) = stage.mallory.frame(inbound.stream) else { continue };
+            if ReceivedR1::parse(&r1, inbound.tid, stage.mallory.tid())?.is_from(self.bond.tag_key()) {
+                return Ok((inbound, r1));
+            }
+            stage.mallory.close(inbound.stream)?;
+        }
     }
 
     /// The victim does not answer a ping on the attacker's connection.
@@ -170,8 +185,7 @@ fn thieves(stage: &Stage) -> Result<String> {
     // The victim's own hello, thrown back at it.
     stage.mallory.hang_up(paired.conn)?;
     let pinging = paired.carol.spawn(&["ping", "mallory", "--count", "1", "--json"], None)?;
-    let inbound = stage.mallory.accept(StreamProtocol::Hello, PATIENCE).context("the victim does not call back")?;
-    let r1 = stage.mallory.frame(inbound.stream)?;
+    let (inbound, r1) = paired.called_back(stage)?;
     let stream = stage.mallory.say(inbound.conn, StreamProtocol::Hello, vec![r1])?;
     must_close(&stage.mallory.reply(stream, ANSWER)).context("the victim's own R1")?;
     stage.mallory.close(inbound.stream)?;
@@ -211,10 +225,8 @@ fn flipped_by_the_listener(stage: &Stage) -> Result<String> {
     plans.push(("R4", Some(0)));
     let mut pinging = paired.carol.spawn(&["ping", "mallory", "--count", "1", "--json"], None)?;
     for (what, at) in plans {
-        let inbound = stage.mallory.accept(StreamProtocol::Hello, PATIENCE).context("the victim does not call")?;
-        let r1 = stage.mallory.frame(inbound.stream)?;
+        let (inbound, r1) = paired.called_back(stage)?;
         let received = ReceivedR1::parse(&r1, inbound.tid, stage.mallory.tid())?;
-        ensure!(received.is_from(paired.bond.tag_key()), "the victim's R1 is of another pairing");
         let signer = as_identity(if at.is_none() { &thief } else { &stage.identity });
         let mut rng = handfast_net::entropy::rng()?;
         let (_, r2) = received.answer(&paired.bond, &signer, PairState::Paired, UnixTime(0), &mut rng);
