@@ -59,6 +59,7 @@ pub(super) struct Nearby {
 
 /// The device that our person selected.
 struct Guest {
+    nid: Nid,
     joiner: Box<Joiner>,
     ips: Vec<IpAddr>,
     /// The comparison whose place a scanned QR takes. It is left open until the code is proven: its end would be taken
@@ -91,8 +92,12 @@ impl Nearby {
             }
             None => return,
         };
-        // Its ports are nobody's news, nor is what somebody else says under its id.
+        // Its ports are news for whoever asks it alone, and what somebody else says under its id for nobody.
         let is_its_own = self.places(device.nid).any(|d| d.ip == device.ip);
+        let addresses = self.tcp_addresses(device.nid);
+        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.nid == device.nid) {
+            guest.joiner.learned(addresses, cx);
+        }
         if is_its_own && known_as.is_none_or(|name| name != device.name) {
             cx.event(Event::DeviceSeen { session: self.id.clone(), device });
         }
@@ -135,6 +140,13 @@ impl Nearby {
         list
     }
 
+    /// Where a device is dialled. Only a connection over TCP says at which address it came in, which the other side wants
+    /// to know.
+    fn tcp_addresses(&self, nid: Nid) -> Vec<Address> {
+        let all = self.places(nid).flat_map(|d| d.addresses.iter());
+        all.filter(|a| a.transport == Transport::Tcp).copied().collect()
+    }
+
     /// Our person has chosen a device.
     pub(super) fn select(&mut self, nid: Nid, cx: &mut Context<'_>) -> Result<(), SelectError> {
         if !self.is_live() {
@@ -147,9 +159,7 @@ impl Nearby {
         if ips.iter().any(|ip| cx.strikes.refuses(&Striker { nid, address: *ip }, cx.now.time)) {
             return Err(SelectError::Refused);
         }
-        // Only a connection over TCP says at which address it came in, which the other side wants to know.
-        let is_tcp = |a: &&Address| a.transport == Transport::Tcp;
-        let addresses: Vec<Address> = places.iter().flat_map(|d| d.addresses.iter().filter(is_tcp)).copied().collect();
+        let addresses = self.tcp_addresses(nid);
         if self.guest.is_some() {
             return Err(SelectError::Busy);
         }
@@ -160,7 +170,7 @@ impl Nearby {
             Some(_) | None => {}
         }
         let joiner = Joiner::nearby(self.id.clone(), whom, addresses, self.options, cx);
-        self.guest = Some(Guest { joiner: Box::new(joiner), ips, superseded: None });
+        self.guest = Some(Guest { nid, joiner: Box::new(joiner), ips, superseded: None });
         Ok(())
     }
 

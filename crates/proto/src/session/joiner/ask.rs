@@ -40,18 +40,26 @@ enum State {
 
 impl Ask {
     pub(super) fn new(whom: Striker, addresses: Vec<Address>, now: Time) -> Ask {
-        let state = if addresses.is_empty() { State::Dead(Cause::Unreachable) } else { State::Waiting { until: now } };
         Ask {
             whom,
             addresses,
             tid: None,
-            state,
+            state: State::Waiting { until: now },
             started: now,
             dials: 0,
             unproven: 0,
             dial_failure: None,
             busy_since: None,
             announced: false,
+        }
+    }
+
+    /// The device says more of where it is. It may have been chosen before it knew its own ports.
+    pub(super) fn learned(&mut self, addresses: Vec<Address>, now: Time) {
+        let was_nowhere = self.addresses.is_empty();
+        self.addresses = addresses;
+        if let (true, State::Waiting { until }) = (was_nowhere, &mut self.state) {
+            *until = now;
         }
     }
 
@@ -75,6 +83,9 @@ impl Ask {
     pub(super) fn drive(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.time;
         match &self.state {
+            State::Waiting { until } if *until <= now && self.addresses.is_empty() => {
+                self.state = State::Waiting { until: now + limits::REDIAL_MAX };
+            }
             State::Waiting { until } if *until <= now => {
                 self.dials += 1;
                 let job = cx.job(Job::Dial { tid: self.tid, addresses: self.addresses.clone() });

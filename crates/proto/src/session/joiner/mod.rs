@@ -87,6 +87,14 @@ impl Joiner {
         joiner
     }
 
+    /// The device that is asked can be dialled at these addresses.
+    pub(super) fn learned(&mut self, addresses: Vec<Address>, cx: &mut Context<'_>) {
+        if let Phase::Asking(ask) = &mut self.phase {
+            ask.learned(addresses, cx.now.time);
+            self.drive(cx);
+        }
+    }
+
     /// The transport key of the device that is asked or agreed with, as far as one has answered.
     pub(super) fn tid(&self) -> Option<Tid> {
         match &self.phase {

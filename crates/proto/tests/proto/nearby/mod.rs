@@ -449,3 +449,24 @@ fn a_line_of_the_list_has_one_owner_at_a_time() {
     room.leaves(0, nid, copied.ip);
     assert!(matches!(room.devices[0].events.last(), Some(Event::DeviceGone { nid: gone, .. }) if *gone == nid));
 }
+
+/// The first beacon of a device that has just started may name no ports yet.
+#[test]
+fn a_device_that_is_selected_before_its_ports_are_known_is_dialled_when_they_are() {
+    for late in [Some(1), None] {
+        let mut room = Room::of(2);
+        let portless = handfast_proto::lan::NearbyDevice { addresses: Vec::new(), ..room.seen(0, 1) };
+        room.hears(0, portless);
+        room.select(0, 1).expect("it is near");
+        assert_eq!((room.devices[0].dials(), room.devices[0].endings()), (0, vec![]));
+        room.wait(secs(late.unwrap_or(13)));
+        if late.is_none() {
+            assert_eq!(room.devices[0].endings(), [Err(Cause::Unreachable)]);
+            continue;
+        }
+        room.meets(0, 1);
+        room.compare(0, true);
+        room.compare(1, true);
+        assert_paired(&room, 0, 1);
+    }
+}
