@@ -19,6 +19,7 @@ mod session;
 mod shown;
 mod signals;
 mod term;
+mod wrap;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,7 @@
 //! Everything this program says: data on stdout, talk on stderr, and nowhere else.
 
 use std::cell::Cell;
+use std::io::IsTerminal as _;
 use std::os::fd::BorrowedFd;
 
 use handfast::Error;
@@ -8,6 +9,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
 use zeroize::Zeroizing;
+
+use crate::term::Term;
+use crate::wrap::broken;
 
 /// Where a command writes its results.
 pub(crate) struct Output {
@@ -107,7 +111,9 @@ impl Output {
 
 /// A line on stderr. That nobody reads it is nobody's failure.
 pub(crate) fn complain(line: &str) {
-    raw_talk(&format!("{line}\n"));
+    let at_terminal = std::io::stderr().is_terminal();
+    let text = if at_terminal { broken(line, Term::talk_columns()) } else { line.to_owned() };
+    raw_talk(&format!("{text}\n"));
 }
 
 /// Text on stderr as it is, for lines that are drawn again.

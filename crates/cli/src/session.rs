@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::cmd::Context;
 use crate::daemon::{Client, CodeReply, Feed};
-use crate::prompt::answers::Answers;
+use crate::prompt::answers::{ANSWER_CLEARLY, Answers, NO_BY_DEFAULT, NO_DEFAULT, Said};
 use crate::prompt::talk::Talk;
 use crate::render::comparison;
 use crate::render::event::{Asker, line};
@@ -73,7 +73,7 @@ pub(crate) async fn follow(
 }
 
 /// What a person at this terminal is asked.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Asking {
     /// "Allow NAME?"
     Approval,
@@ -125,7 +125,7 @@ impl Follower<'_> {
                     }
                     self.withdraw().await;
                 }
-                (asking, yes) = next_answer(&mut self.answers, asking) => self.answer(asking, yes).await,
+                (asking, said) = next_answer(&mut self.answers, asking) => self.answer(asking, said).await,
                 () = at(withdrawn), if withdrawn.is_some() => return self.interrupted(),
                 () = tokio::time::sleep(tick), if ticking => {}
             }
@@ -230,8 +230,13 @@ impl Follower<'_> {
             return;
         }
         self.talk.say(description);
+        self.ask(asking, question);
+    }
+
+    /// Asks at the terminal. A comparison has no answer that Enter could give.
+    fn ask(&mut self, asking: Asking, question: &str) {
         self.answers.get_or_insert_with(Answers::start).ask();
-        self.talk.ask(question, "[y/N]");
+        self.talk.ask(question, if asking == Asking::Approval { NO_BY_DEFAULT } else { NO_DEFAULT });
         self.asking = Some(asking);
     }
 
@@ -246,12 +251,22 @@ impl Follower<'_> {
         }
     }
 
-    async fn answer(&mut self, asking: Asking, yes: bool) {
+    async fn answer(&mut self, asking: Asking, said: Said) {
         self.asking = None;
+        let is_unclear = said == Said::Unclear || said == Said::Nothing && asking == Asking::Comparison;
+        if is_unclear {
+            self.talk.entered();
+            self.talk.say(ANSWER_CLEARLY);
+            self.ask(asking, if asking == Asking::Approval { "Allow it?" } else { comparison::QUESTION });
+            return;
+        }
+        let yes = said == Said::Yes;
         self.waiting = Some(if self.opened.deadline.is_some() { ALLOWED } else { AGREED });
         self.talk.entered();
         let session = Some(self.opened.session.clone());
         let answered = match asking {
+            // Nobody is there who could compare.
+            Asking::Comparison if said == Said::Over => self.client.answer(session, false).await,
             Asking::Comparison => self.client.compare(session, yes).await,
             Asking::Approval => self.client.answer(session, yes).await,
         };
@@ -321,9 +336,9 @@ pub(crate) fn failure(session: Option<String>, error: &Error, seq: u64) -> Event
 }
 
 /// The answer to the question that is open, if one is.
-async fn next_answer(answers: &mut Option<Answers>, asking: Option<Asking>) -> (Asking, bool) {
+async fn next_answer(answers: &mut Option<Answers>, asking: Option<Asking>) -> (Asking, Said) {
     match (answers, asking) {
-        (Some(answers), Some(asking)) => (asking, answers.next().await),
+        (Some(answers), Some(asking)) => (asking, Said::of(&answers.next_line().await)),
         _ => std::future::pending().await,
     }
 }

@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::cmd::Context;
 use crate::daemon::{Client, Feed};
-use crate::prompt::answers::{Answers, is_no, is_yes};
+use crate::prompt::answers::{ANSWER_CLEARLY, Answers, NO_BY_DEFAULT, NO_DEFAULT, Said};
 use crate::prompt::talk::Talk;
 use crate::render::event::{Asker, line};
 use crate::render::{clean, comparison};
@@ -325,14 +325,14 @@ impl Follower<'_> {
             return;
         };
         answers.ask();
-        self.talk.ask(question, "[y/N]");
+        self.talk.ask(question, if matches!(asking, Asking::Approval(_)) { NO_BY_DEFAULT } else { NO_DEFAULT });
         self.asking = Some(asking);
     }
 
     async fn answer(&mut self, text: &str) {
         let Some(asking) = self.asking.take() else { return };
         self.talk.entered();
-        let yes = is_yes(text);
+        let said = Said::of(text);
         let answered = match asking {
             Asking::Choice => match self.list.numbered(text) {
                 Some(device) => {
@@ -348,21 +348,19 @@ impl Follower<'_> {
                 return self.draw_alone();
             }
             Asking::Comparison if is_qr(text) => return drop(self.confirm_by(text).await),
-            // The end of the input: nobody is there who could compare.
-            Asking::Comparison if text.is_empty() => {
+            // Nobody is there who could compare.
+            Asking::Comparison if said == Said::Over => {
                 self.client.answer(Some(self.session.clone()), false).await.map(drop)
             }
             // A number, say, that was meant for the list.
-            Asking::Comparison if !yes && !is_no(text) => {
-                self.question(
-                    Asking::Comparison,
-                    "Type y if all seven are the same, n if they are not.",
-                    comparison::QUESTION,
-                );
-                return;
+            Asking::Comparison if matches!(said, Said::Unclear | Said::Nothing) => {
+                return self.question(asking, ANSWER_CLEARLY, comparison::QUESTION);
             }
-            Asking::Comparison => self.client.compare(Some(self.session.clone()), yes).await.map(drop),
-            Asking::Approval(session) => self.client.answer(Some(session), yes).await.map(drop),
+            Asking::Approval(_) if said == Said::Unclear => {
+                return self.question(asking, ANSWER_CLEARLY, "Allow it?");
+            }
+            Asking::Comparison => self.client.compare(Some(self.session.clone()), said == Said::Yes).await.map(drop),
+            Asking::Approval(session) => self.client.answer(Some(session), said == Said::Yes).await.map(drop),
         };
         if let Err(error) = answered {
             // It was answered elsewhere, or too late: the events say how that went.

@@ -49,11 +49,6 @@ impl Answers {
         }
     }
 
-    /// The answer to the last question: yes only if it says so.
-    pub(crate) async fn next(&mut self) -> bool {
-        is_yes(&self.next_line().await)
-    }
-
     /// What was typed after the last question.
     pub(crate) async fn next_line(&mut self) -> Zeroizing<String> {
         let line = self.typed.recv().await;
@@ -66,19 +61,70 @@ impl Answers {
     }
 }
 
+/// What a line says to a question. A slip of the finger is neither a yes nor a no.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// A clear yes.
+    Yes,
+    /// A clear no.
+    No,
+    /// Enter alone.
+    Nothing,
+    /// The end of the input: nobody is there who could answer.
+    Over,
+    /// Something else.
+    Unclear,
+}
+
+impl Said {
+    /// Reads a line, which has its line end unless the input is over.
+    pub(crate) fn of(line: &str) -> Said {
+        match line {
+            "" => Said::Over,
+            _ if is_yes(line) => Said::Yes,
+            _ if is_no(line) => Said::No,
+            _ if line.trim().is_empty() => Said::Nothing,
+            _ => Said::Unclear,
+        }
+    }
+}
+
+/// What is shown where Enter means no.
+pub(crate) const NO_BY_DEFAULT: &str = "[y/N]";
+
+/// What is shown where only a clear answer counts.
+pub(crate) const NO_DEFAULT: &str = "[y/n]";
+
+/// What is said after an answer that is none.
+pub(crate) const ANSWER_CLEARLY: &str = "Type y for yes or n for no.";
+
 /// Whether this is a clear yes.
-pub(crate) fn is_yes(line: &str) -> bool {
+fn is_yes(line: &str) -> bool {
     matches!(line.trim().to_lowercase().as_str(), "y" | "yes")
 }
 
 /// Whether this is a clear no, where nothing but that may count as one.
-pub(crate) fn is_no(line: &str) -> bool {
+fn is_no(line: &str) -> bool {
     matches!(line.trim().to_lowercase().as_str(), "n" | "no")
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{is_no, is_yes};
+    use super::{Said, is_no, is_yes};
+
+    #[test]
+    fn a_slip_of_the_finger_is_no_answer() {
+        for (line, said) in [
+            ("", Said::Over),
+            ("\r\n", Said::Nothing),
+            ("Y\n", Said::Yes),
+            ("no\n", Said::No),
+            ("hmm\n", Said::Unclear),
+            ("yn\n", Said::Unclear),
+        ] {
+            assert_eq!(Said::of(line), said, "{line:?}");
+        }
+    }
 
     #[test]
     fn only_a_clear_no_is_a_no() {

@@ -3,7 +3,7 @@
 use handfast::{DeviceEntry, SessionEntry};
 
 use super::table::table;
-use super::{clean, comparison, short};
+use super::{clean, comparison};
 
 /// What stands where there is nothing to say.
 const NOTHING: &str = "-";
@@ -11,22 +11,22 @@ const NOTHING: &str = "-";
 /// `devices list`.
 pub(crate) fn devices(devices: &[DeviceEntry]) -> String {
     if devices.is_empty() {
-        return "No paired devices. `handfast pair generate` or `handfast pair join` pairs one.".to_owned();
+        return "No paired devices. `handfast pair generate`, `pair join` and `pair nearby` pair one.".to_owned();
     }
-    let rows: Vec<[String; 6]> = devices
+    // Not the id: with it a row does not fit into 80 columns, and the fingerprint names a device as well.
+    let rows: Vec<[String; 5]> = devices
         .iter()
         .map(|device| {
             [
                 clean(&device.name),
                 clean(&device.kind),
                 clean(&device.fingerprint),
-                short(&device.id),
                 if device.connected { "now".to_owned() } else { or_nothing(device.last_seen.as_deref()) },
                 or_nothing(device.path.as_deref()),
             ]
         })
         .collect();
-    table(["NAME", "TYPE", "FINGERPRINT", "ID", "CONNECTED", "PATH"], &rows)
+    table(["NAME", "TYPE", "FINGERPRINT", "LAST SEEN", "PATH"], &rows)
 }
 
 /// `devices show`.
@@ -116,9 +116,9 @@ mod tests {
         assert_eq!(
             devices(&[entry(), DeviceEntry { connected: true, name: "kitchen".to_owned(), ..entry() }]),
             "\
-NAME     TYPE      FINGERPRINT          ID             CONNECTED             PATH
-bob\u{fffd}     computer  2ekq-z7wf-myh4-d3ub  2ekqz7wfmyh4…  2026-11-22T10:05:00Z  direct
-kitchen  computer  2ekq-z7wf-myh4-d3ub  2ekqz7wfmyh4…  now                   direct
+NAME     TYPE      FINGERPRINT          LAST SEEN             PATH
+bob\u{fffd}     computer  2ekq-z7wf-myh4-d3ub  2026-11-22T10:05:00Z  direct
+kitchen  computer  2ekq-z7wf-myh4-d3ub  now                   direct
 "
         );
     }

@@ -26,16 +26,6 @@ pub(crate) fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
-/// The short form of an id that still names the device in commands.
-pub(crate) fn short(id: &str) -> String {
-    const SHORT: usize = 12;
-    if id.chars().count() <= SHORT {
-        clean(id)
-    } else {
-        format!("{}…", clean(&id.chars().take(SHORT).collect::<String>()))
-    }
-}
-
 fn is_harmless(c: char) -> bool {
     !c.is_control()
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')

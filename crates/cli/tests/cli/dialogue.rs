@@ -137,6 +137,9 @@ fn c8_a_person_sees_the_words_and_is_asked_and_only_yes_is_yes() {
         for part in ["computer", "fingerprint", "Allow "] {
             assert!(question.contains(part), "{part} in {question}");
         }
+        // Neither is a slip of the finger.
+        shows.type_keys("yn\r");
+        shows.until("Allow it? [y/N] ");
         shows.type_keys(keys);
         let (code, rest) = shows.end();
         assert_eq!(code, Some(exit), "{keys:?}: {rest}");

@@ -305,7 +305,7 @@ impl Actor {
                         Error::because(Cause::TimedOut, "the device is connected but did not answer the ping")
                     } else {
                         Error::because(Cause::NotFound, "the device was not found")
-                            .with_hint("check that it is running and that both use the same bootstrap nodes")
+                            .with_hint("check that `handfast start` runs on it; away from where the two met last, both need the same bootstrap nodes")
                     };
                     drop(reply.send(Err(error)));
                 }
