@@ -53,10 +53,7 @@ impl Driver {
             Start::Failed(failure) => self.out.push(NetEvent::DialFailed { id, failure }),
             Start::Attempts(attempts) => {
                 for opts in attempts {
-                    let attempt = opts.connection_id();
-                    if let Err(error) = self.swarm.dial(opts) {
-                        self.attempt_failed(attempt, &error);
-                    }
+                    self.attempt(opts);
                 }
             }
         }

@@ -4,12 +4,13 @@ use std::net::IpAddr;
 
 use handfast_proto::addr::{Address, Class, Transport, classify};
 use libp2p::core::ConnectedPoint;
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionError, ConnectionId, DialError, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::behaviour::Event;
-use super::dials::Over;
+use super::dials::{Failed, Over};
 use super::driver::Driver;
 use super::ids;
 use crate::api::{DisconnectCause, NetEvent, Role, StreamFailure};
@@ -88,11 +89,21 @@ impl Driver {
         self.stream_left(conn.id);
     }
 
+    /// Dials; that the swarm refuses to is a failure like another.
+    pub(super) fn attempt(&mut self, opts: DialOpts) {
+        let attempt = opts.connection_id();
+        if let Err(error) = self.swarm.dial(opts) {
+            self.attempt_failed(attempt, &error);
+        }
+    }
+
     pub(super) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) {
         tracing::debug!(%attempt, %error, "a dial failed");
         self.anchors.dial_failed(attempt, Instant::now(), &mut self.rng);
-        if let Some(over) = self.dials.attempt_failed(attempt, error) {
-            self.dial_over(over);
+        match self.dials.attempt_failed(attempt, error) {
+            Failed::Nothing => {}
+            Failed::Over(over) => self.dial_over(over),
+            Failed::Again(opts) => self.attempt(opts),
         }
     }
 

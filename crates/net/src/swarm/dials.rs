@@ -1,4 +1,8 @@
 //! Trap 12 (a dial that returned `Ok` has not connected): one race over all addresses of a peer, answered once.
+//!
+//! TCP dials leave from the port of the listener, so that a NAT and the other side know it. The system may refuse to bind
+//! that port once more (EADDRINUSE, while another socket has it); the TCP transport then gives up, and the attempt is
+//! repeated here from a port of the system's choice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
@@ -8,6 +12,7 @@ use std::time::Duration;
 use handfast_proto::addr::Address;
 use handfast_proto::id::{ConnId, JobId, Tid};
 use libp2p::core::transport::TransportError;
+use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
@@ -34,7 +39,26 @@ struct Dial {
 #[derive(Default)]
 pub(crate) struct Dials {
     jobs: BTreeMap<JobId, Dial>,
-    attempts: BTreeMap<ConnectionId, JobId>,
+    attempts: BTreeMap<ConnectionId, Attempt>,
+}
+
+/// One dial of the swarm.
+struct Attempt {
+    job: JobId,
+    peer: Option<PeerId>,
+    addresses: Vec<Multiaddr>,
+    /// It is a repetition already.
+    again: bool,
+}
+
+/// What follows from a failed attempt.
+pub(crate) enum Failed {
+    /// Others still run, or nobody waits.
+    Nothing,
+    /// The dial is over.
+    Over(Over),
+    /// Hand this to the swarm in its place.
+    Again(DialOpts),
 }
 
 /// What the driver is to do for a new dial.
@@ -64,30 +88,43 @@ impl Dials {
         if attempts.is_empty() {
             return Start::Failed(DialFailure::NoAddress);
         }
-        let ids: BTreeSet<ConnectionId> = attempts.iter().map(DialOpts::connection_id).collect();
-        for attempt in &ids {
-            self.attempts.insert(*attempt, id);
-        }
+        let ids: BTreeSet<ConnectionId> = attempts.iter().map(|(opts, _)| opts.connection_id()).collect();
         self.jobs.insert(id, Dial { peer, attempts: ids, failures: Vec::new(), deadline: Instant::now() + limit });
-        Start::Attempts(attempts)
+        let opts = attempts.into_iter().map(|(opts, addresses)| {
+            self.attempts.insert(opts.connection_id(), Attempt { job: id, peer, addresses, again: false });
+            opts
+        });
+        Start::Attempts(opts.collect())
     }
 
     /// An attempt failed; the dial is over when it was the last.
-    pub(crate) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) -> Option<Over> {
-        let id = self.attempts.remove(&attempt)?;
-        let dial = self.jobs.get_mut(&id)?;
+    pub(crate) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) -> Failed {
+        let Some(Attempt { job: id, peer, addresses, again }) = self.attempts.remove(&attempt) else {
+            return Failed::Nothing;
+        };
+        let Some(dial) = self.jobs.get_mut(&id) else { return Failed::Nothing };
         dial.attempts.remove(&attempt);
+        let refused = taken_ports(error);
+        let addresses: Vec<Multiaddr> = addresses.into_iter().filter(|a| refused.contains(a)).collect();
+        if !again && !addresses.is_empty() {
+            let opts = from_another_port(peer, &addresses);
+            dial.attempts.insert(opts.connection_id());
+            self.attempts.insert(opts.connection_id(), Attempt { job: id, peer, addresses, again: true });
+            return Failed::Again(opts);
+        }
         dial.failures.push(failure_of(error));
         if !dial.attempts.is_empty() {
-            return None;
+            return Failed::Nothing;
         }
-        let dial = self.jobs.remove(&id)?;
-        Some(Over { id, result: Err(worst(dial.failures)), give_up: BTreeSet::new() })
+        match self.jobs.remove(&id) {
+            Some(dial) => Failed::Over(Over { id, result: Err(worst(dial.failures)), give_up: BTreeSet::new() }),
+            None => Failed::Nothing,
+        }
     }
 
     /// A connection to `peer` stands: every dial to it is answered, whoever made the connection.
     pub(crate) fn connected(&mut self, attempt: ConnectionId, peer: &PeerId, conn: ConnId) -> Vec<Over> {
-        let own = self.attempts.get(&attempt).copied();
+        let own = self.attempts.get(&attempt).map(|attempt| attempt.job);
         let answered: Vec<JobId> = self
             .jobs
             .iter()
@@ -135,7 +172,8 @@ impl Dials {
     }
 }
 
-fn attempts_of(peer: Option<PeerId>, addresses: &[Address]) -> Vec<DialOpts> {
+/// One attempt for each IP address of a known peer, each address of an unknown one, with what it tries.
+fn attempts_of(peer: Option<PeerId>, addresses: &[Address]) -> Vec<(DialOpts, Vec<Multiaddr>)> {
     let usable: BTreeSet<Address> = addresses
         .iter()
         .filter(|a| a.port != 0 && !a.ip.is_unspecified() && !a.ip.is_multicast())
@@ -150,14 +188,47 @@ fn attempts_of(peer: Option<PeerId>, addresses: &[Address]) -> Vec<DialOpts> {
             }
             by_ip
                 .into_values()
-                .map(|addresses| DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses).build())
+                .map(|addresses| {
+                    let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(addresses.clone());
+                    (opts.build(), addresses)
+                })
                 .collect()
         }
         None => usable
             .iter()
-            .map(|address| DialOpts::unknown_peer_id().address(ids::multiaddr_of(address)).build())
+            .map(|address| {
+                let address = ids::multiaddr_of(address);
+                (DialOpts::unknown_peer_id().address(address.clone()).build(), vec![address])
+            })
             .collect(),
     }
+}
+
+/// A repetition from a port of the system's choice. An unknown peer has one address.
+#[expect(clippy::disallowed_methods, reason = "the port that dials keep is refused here")]
+fn from_another_port(peer: Option<PeerId>, addresses: &[Multiaddr]) -> DialOpts {
+    match (peer, addresses) {
+        (None, [address, ..]) => DialOpts::unknown_peer_id().address(address.clone()).allocate_new_port().build(),
+        (None, []) => DialOpts::unknown_peer_id().address(Multiaddr::empty()).build(),
+        (Some(peer), _) => DialOpts::peer_id(peer)
+            .condition(PeerCondition::Always)
+            .addresses(addresses.to_vec())
+            .allocate_new_port()
+            .build(),
+    }
+}
+
+/// The addresses that could not be dialled from the port of the listener.
+fn taken_ports(error: &DialError) -> Vec<Multiaddr> {
+    let DialError::Transport(errors) = error else { return Vec::new() };
+    let is_taken = |e: &TransportError<std::io::Error>| match e {
+        // The combinators of the transports hide the kind.
+        TransportError::Other(e) => e.to_string().contains("Address already in use"),
+        TransportError::MultiaddrNotSupported(_) => false,
+    };
+    // The swarm has added the peer's id.
+    let without_peer = |address: &Multiaddr| address.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
+    errors.iter().filter(|(_, e)| is_taken(e)).map(|(address, _)| without_peer(address)).collect()
 }
 
 /// Of several failures the one that says most: what a wrong device is, nobody needs to hear that another address of it
@@ -234,4 +305,61 @@ fn by_kind(error: &std::io::Error) -> Option<DialFailure> {
         };
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use handfast_proto::addr::Transport;
+
+    use super::*;
+
+    const ID: JobId = JobId(7);
+
+    fn failed(address: &Multiaddr, errno: i32) -> DialError {
+        let error = std::io::Error::other(std::io::Error::from_raw_os_error(errno));
+        DialError::Transport(vec![(address.clone(), TransportError::Other(error))])
+    }
+
+    #[test]
+    fn a_port_that_the_system_does_not_lend_again_is_replaced_once() {
+        const IN_USE: i32 = 98;
+        const REFUSED: i32 = 111;
+        for tid in [None, Some(Tid([3; 32]))] {
+            for (second, failure) in [
+                (IN_USE, DialFailure::Other("Address already in use (os error 98)".to_owned())),
+                (REFUSED, DialFailure::Refused),
+            ] {
+                let ip = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+                let address = Address { ip, port: 4001, transport: Transport::Tcp };
+                let mut dials = Dials::default();
+                let Start::Attempts(attempts) = dials.start(ID, tid, &[address], Duration::from_secs(5)) else {
+                    panic!("it has an address")
+                };
+                let mut whole = ids::multiaddr_of(&address);
+                tid.iter().for_each(|tid| whole.push(Protocol::P2p(ids::peer_of(tid))));
+                let first = attempts[0].connection_id();
+                let Failed::Again(again) = dials.attempt_failed(first, &failed(&whole, IN_USE)) else {
+                    panic!("it is tried again")
+                };
+                assert!(matches!(dials.attempt_failed(first, &failed(&whole, IN_USE)), Failed::Nothing), "once");
+                let Failed::Over(over) = dials.attempt_failed(again.connection_id(), &failed(&whole, second)) else {
+                    panic!("it is over")
+                };
+                assert_eq!((over.id, over.result), (ID, Err(failure)));
+                assert_eq!((dials.jobs.len(), dials.attempts.len()), (0, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn other_failures_end_the_dial_at_once() {
+        let ip = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        let address = Address { ip, port: 4001, transport: Transport::Tcp };
+        let mut dials = Dials::default();
+        let Start::Attempts(attempts) = dials.start(ID, None, &[address], Duration::from_secs(5)) else {
+            panic!("it has an address")
+        };
+        let error = failed(&ids::multiaddr_of(&address), 111);
+        assert!(matches!(dials.attempt_failed(attempts[0].connection_id(), &error), Failed::Over(_)));
+    }
 }

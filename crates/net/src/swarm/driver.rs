@@ -147,14 +147,7 @@ impl Driver {
         let call = self.anchors.resolved(answer, now, &mut self.rng, kad);
         self.dht.begin(kad);
         if let Some(opts) = call {
-            self.call_node(opts);
-        }
-    }
-
-    fn call_node(&mut self, opts: libp2p::swarm::dial_opts::DialOpts) {
-        let attempt = opts.connection_id();
-        if let Err(error) = self.swarm.dial(opts) {
-            self.attempt_failed(attempt, &error);
+            self.attempt(opts);
         }
     }
 
@@ -176,7 +169,7 @@ impl Driver {
         for action in self.anchors.due(now, &mut self.rng) {
             match action {
                 Action::Resolve(request) => resolve::spawn(request, self.resolver.clone()),
-                Action::Dial(opts) => self.call_node(opts),
+                Action::Dial(opts) => self.attempt(opts),
                 Action::Explore => {
                     // Without any node in the table there is nobody to ask; the next round tries again.
                     let _ = self.swarm.behaviour_mut().kademlia.kad().bootstrap();
