@@ -210,7 +210,8 @@ async fn a21_one_source_fills_its_share_and_no_more() {
         let id = device.job();
         device.send(Command::Put { id, record: record(name, 1, 60) }).await;
     }
-    node.until_status(|status| status.record_counters.refused_source_full == 2).await;
+    // Kademlia repeats a request whose stream was cut, which the refusal does, so one refusal may be counted twice.
+    node.until_status(|status| status.record_counters.refused_source_full >= 2).await;
     assert_eq!(node.status().await.records, 3);
 }
 
