@@ -27,14 +27,17 @@ pub(crate) fn broken(text: &str, columns: usize) -> String {
             out.push('\n');
         }
         let mut room = columns;
+        // An indent alone is no line.
+        let mut is_begun = false;
         for word in line.split_inclusive(' ') {
             let (needed, whole) = (width(word.trim_end()), width(word));
-            if needed > room && room < columns {
+            if needed > room && is_begun {
                 out.truncate(out.trim_end_matches(' ').len());
                 out.push('\n');
                 room = columns;
             }
             out.push_str(word);
+            is_begun |= needed > 0;
             room = room.saturating_sub(whole);
         }
     }
@@ -51,6 +54,7 @@ mod tests {
         assert_eq!(broken("one two three", 12), "one two\nthree");
         assert_eq!(broken("one two three", 7), "one two\nthree");
         assert_eq!(broken("one  two\n\n  three four", 9), "one  two\n\n  three\nfour");
+        assert_eq!(broken("  abcdefgh", 9), "  abcdefgh");
         assert_eq!(broken("HANDFAST:AAAAAAAA b", 5), "HANDFAST:AAAAAAAA\nb");
         assert_eq!(broken("数数 数数", 6), "数数\n数数");
         for columns in 1..40 {

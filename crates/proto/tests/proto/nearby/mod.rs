@@ -419,21 +419,22 @@ fn qr_of(room: &Room, n: usize, code: Code) -> QrText {
 #[test]
 fn attack_30_whoever_copies_an_id_is_not_dialled_in_place_of_its_owner_and_does_not_rename_it() {
     let mut room = Room::of(3);
-    let nid = room.devices[1].nid;
+    // The room connects to the device with the lowest number of those that are dialled.
+    let nid = room.devices[2].nid;
     let copied = handfast_proto::lan::NearbyDevice {
         nid,
         name: Some(handfast_proto::wire::info::DeviceName::clean("the real one")),
-        ..room.seen(0, 2)
+        ..room.seen(0, 1)
     };
     let before = room.devices[0].events.len();
     room.hears(0, copied);
     assert_eq!(room.devices[0].events.len(), before, "nobody is told of it");
     let listed = room.devices[0].table.nearby_devices();
     assert_eq!(listed.iter().filter(|d| d.nid == nid).count(), 1);
-    room.select(0, 1).expect("it is near");
+    room.select(0, 2).expect("it is near");
     room.compare(0, true);
-    room.compare(1, true);
-    assert_paired(&room, 0, 1);
+    room.compare(2, true);
+    assert_paired(&room, 0, 2);
 }
 
 /// When the owner is gone, the line is the other one's, under its own name.
