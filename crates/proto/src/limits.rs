@@ -122,6 +122,10 @@ pub const MAX_REVERSE: usize = 4;
 pub const MAX_CANDIDATES: usize = 8;
 /// Connections that others opened to a joiner and on which it tries the code: from where a candidate is.
 pub const MAX_CALLERS: usize = 2;
+/// One of them that has proven nothing after this long makes room for another: the proof comes at once.
+pub const CALLER_TURN: Duration = Duration::from_secs(2);
+/// And so long after [`CONNECT`] is over the search still waits for one that came just before.
+pub const CALLER_LATE: Duration = Duration::from_secs(2);
 /// Candidates tried at the same time.
 pub const PARALLEL_CANDIDATES: usize = 3;
 

@@ -58,7 +58,15 @@ mod tests {
     fn device(n: u8, name: &str) -> NearbyDevice {
         let ip = "192.168.1.9".parse().expect("an address");
         let name = Some(DeviceName::clean(name));
-        NearbyDevice { nid: Nid([n; 16]), name, ip, own: Vec::new(), addresses: Vec::new(), spki: [n; 32] }
+        NearbyDevice {
+            nid: Nid([n; 16]),
+            name,
+            ip,
+            own: Vec::new(),
+            addresses: Vec::new(),
+            spki: [n; 32],
+            answered: true,
+        }
     }
 
     #[test]

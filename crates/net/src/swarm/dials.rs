@@ -109,6 +109,7 @@ impl Dials {
         if !again && !addresses.is_empty() {
             let opts = from_another_port(peer, &addresses);
             dial.attempts.insert(opts.connection_id());
+            dial.failures.extend(failures_elsewhere(error));
             self.attempts.insert(opts.connection_id(), Attempt { job: id, peer, addresses, again: true });
             return Failed::Again(opts);
         }
@@ -221,14 +222,23 @@ fn from_another_port(peer: Option<PeerId>, addresses: &[Multiaddr]) -> DialOpts 
 /// The addresses that could not be dialled from the port of the listener.
 fn taken_ports(error: &DialError) -> Vec<Multiaddr> {
     let DialError::Transport(errors) = error else { return Vec::new() };
-    let is_taken = |e: &TransportError<std::io::Error>| match e {
-        // The combinators of the transports hide the kind.
-        TransportError::Other(e) => e.to_string().contains("Address already in use"),
-        TransportError::MultiaddrNotSupported(_) => false,
-    };
     // The swarm has added the peer's id.
     let without_peer = |address: &Multiaddr| address.iter().filter(|p| !matches!(p, Protocol::P2p(_))).collect();
     errors.iter().filter(|(_, e)| is_taken(e)).map(|(address, _)| without_peer(address)).collect()
+}
+
+/// What became of the other addresses.
+fn failures_elsewhere(error: &DialError) -> Vec<DialFailure> {
+    let DialError::Transport(errors) = error else { return Vec::new() };
+    errors.iter().filter(|(_, e)| !is_taken(e)).map(|(_, e)| transport(e)).collect()
+}
+
+fn is_taken(error: &TransportError<std::io::Error>) -> bool {
+    match error {
+        // The combinators of the transports hide the kind.
+        TransportError::Other(e) => e.to_string().contains("Address already in use"),
+        TransportError::MultiaddrNotSupported(_) => false,
+    }
 }
 
 /// Of several failures the one that says most: what a wrong device is, nobody needs to hear that another address of it
@@ -349,6 +359,34 @@ mod tests {
                 assert_eq!((dials.jobs.len(), dials.attempts.len()), (0, 0));
             }
         }
+    }
+
+    #[test]
+    fn what_another_address_has_told_is_not_forgotten_when_a_port_is_replaced() {
+        let ip = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+        let tcp = Address { ip, port: 4001, transport: Transport::Tcp };
+        let quic = Address { transport: Transport::Quic, ..tcp };
+        let mut dials = Dials::default();
+        let Start::Attempts(attempts) = dials.start(ID, Some(Tid([3; 32])), &[quic, tcp], Duration::from_secs(5))
+        else {
+            panic!("it has addresses")
+        };
+        let failed_both = |tcp_errno| {
+            DialError::Transport(
+                [(quic, 110), (tcp, tcp_errno)]
+                    .map(|(address, errno)| {
+                        let error = std::io::Error::other(std::io::Error::from_raw_os_error(errno));
+                        (ids::multiaddr_of(&address), TransportError::Other(error))
+                    })
+                    .into(),
+            )
+        };
+        let Failed::Again(again) = dials.attempt_failed(attempts[0].connection_id(), &failed_both(98)) else {
+            panic!("it is tried again")
+        };
+        let refused = failed(&ids::multiaddr_of(&tcp), 111);
+        let Failed::Over(over) = dials.attempt_failed(again.connection_id(), &refused) else { panic!("it is over") };
+        assert_eq!(over.result, Err(DialFailure::TimedOut));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::addresses::Evidence;
 use crate::lan::io::{CallFailure, CallId, Command, InCall, InCallId, OutCall};
-use crate::lan::window::{MAX_CALLED_AGAIN, NEARBY_CALL_AGAIN, Peer, Purpose, SELF_CHECK_LIFE};
+use crate::lan::window::{NEARBY_CALL_AGAIN, Peer, Purpose, SELF_CHECK_LIFE};
 use crate::lan::{Event, Lan, WindowId, nearby_device, place};
 use crate::time::Time;
 use crate::wire::beacon::{Nid, Ports};
@@ -17,6 +17,8 @@ use crate::wire::confirm::{Answer, CONFIRM_LEN, Call, Op, Status};
 const MAX_RUNNING: usize = 8;
 /// Calls to others in a minute (section 12).
 const MAX_PER_MINUTE: usize = 20;
+/// Once so many were made, nobody is called again who was called before without news: newcomers have the rest.
+const MAX_AGAIN_PER_MINUTE: usize = 10;
 /// Shortest pause between two calls to one peer.
 const CALL_AGAIN: Duration = Duration::from_secs(5);
 /// Ports below are not called: no listener chosen by a system is there, and other services are.
@@ -42,7 +44,8 @@ struct Running {
 
 #[derive(Clone, Copy)]
 enum Callee {
-    Peer(Nid, IpAddr),
+    /// Its id, address, and the key that it must have.
+    Peer(Nid, IpAddr, [u8; 32]),
     Ourselves(IpAddr),
 }
 
@@ -59,11 +62,11 @@ impl Calls {
         self.running.len() < MAX_RUNNING
     }
 
-    fn may_call_others(&mut self, now: Time) -> bool {
+    fn forget(&mut self, now: Time) {
+        self.running.retain(|_, r| r.until > now);
         while self.made.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(60)) {
             self.made.pop_front();
         }
-        self.has_room() && self.made.len() < MAX_PER_MINUTE
     }
 
     fn start(&mut self, window: WindowId, to: Callee, echo: [u8; 32], now: Time) -> CallId {
@@ -75,40 +78,41 @@ impl Calls {
 }
 
 impl Lan {
-    /// Calls whoever was heard of and not called yet.
+    /// Calls whoever is to be called, as far as that is allowed now.
     pub(super) fn start_calls(&mut self, now: Time) {
-        self.calls.running.retain(|_, r| r.until > now);
+        self.calls.forget(now);
         let ids: Vec<WindowId> = self.windows.keys().copied().collect();
         for id in ids {
-            while let Some(index) = self.next_to_call(id, now) {
-                if !self.calls.may_call_others(now) {
-                    return;
-                }
+            while self.calls.has_room()
+                && let Some(index) = self.next_to_call(id, now)
+            {
                 self.calls.made.push_back(now);
                 self.call_peer(id, index, now);
             }
         }
     }
 
-    /// A peer of a window that is due: with a listener, not called yet, and its address not called just now; else a device
-    /// nearby that was called long ago.
+    /// The peer of a window that is called next: one with news first, then a device nearby that has answered before, and
+    /// of several the one that waits longest. Whoever has news all the time waits like the others.
     fn next_to_call(&self, id: WindowId, now: Time) -> Option<usize> {
         let window = self.windows.get(&id).filter(|w| !w.is_over && w.confirm_port() != 0)?;
-        let recent = |p: &Peer| p.called.is_some_and(|at| now.since(at) < CALL_AGAIN);
+        let since = |p: &Peer, wait| p.called.is_none_or(|at| now.since(at) >= wait);
         let callable = |p: &Peer| {
             let listens = p.ports.confirm >= MIN_PORT && p.spki != [0; 32];
-            listens && !window.peers.iter().any(|other| other.ip == p.ip && recent(other))
+            listens && window.peers.iter().filter(|other| other.ip == p.ip).all(|other| since(other, CALL_AGAIN))
         };
-        let first = window.peers.iter().position(|p| p.called.is_none() && callable(p));
-        let is_old = |p: &Peer| p.called.is_some_and(|at| now.since(at) >= NEARBY_CALL_AGAIN);
-        let again = || window.peers.iter().take(MAX_CALLED_AGAIN).position(|p| is_old(p) && callable(p));
-        first.or_else(|| if window.keys().is_none() { again() } else { None })
+        let made = self.calls.made.len();
+        let may_again = window.keys().is_none() && made < MAX_AGAIN_PER_MINUTE;
+        let again = |p: &Peer| may_again && p.answered && since(p, NEARBY_CALL_AGAIN);
+        let wanted = |p: &Peer| made < MAX_PER_MINUTE && (p.due || again(p)) && callable(p);
+        let peers = window.peers.iter().enumerate().filter(|(_, p)| wanted(p));
+        peers.min_by_key(|(_, p)| (!p.due, p.called)).map(|(index, _)| index)
     }
 
     fn call_peer(&mut self, id: WindowId, index: usize, now: Time) {
         let Some(window) = self.windows.get_mut(&id) else { return };
         let peer = &mut window.peers[index];
-        peer.called = Some(now);
+        (peer.due, peer.called) = (false, Some(now));
         let (nid, ip, own, ports, spki) = (peer.nid, peer.ip, peer.own, peer.ports, peer.spki);
         let call = Call {
             op: Op::Ping,
@@ -121,7 +125,7 @@ impl Lan {
             code: self.rng.bytes(),
         };
         let request = Box::new(call.to_bytes(window.keys()));
-        let call_id = self.calls.start(id, Callee::Peer(nid, ip), call.echo(), now);
+        let call_id = self.calls.start(id, Callee::Peer(nid, ip, spki), call.echo(), now);
         let to = SocketAddr::new(ip, ports.confirm);
         self.command(Command::Call(call_id, OutCall { to, from: own, spki, request }));
     }
@@ -230,7 +234,9 @@ impl Lan {
             beacons: false,
             ports: call.ports,
             spki: call.spki,
+            due: true,
             called: None,
+            answered: false,
             name: None,
         };
         if !place::is_own(&self.surroundings, remote) {
@@ -255,13 +261,16 @@ impl Lan {
         match (running.to, answer) {
             (Callee::Ourselves(ip), Some(_)) => self.event(Event::Evidence { ip, evidence: Evidence::SelfCheck }),
             (Callee::Ourselves(ip), None) => self.event(Event::SelfCheckFailed { ip }),
-            (Callee::Peer(nid, ip), Some(answer)) if answer.from == nid => {
+            (Callee::Peer(nid, ip, spki), Some(answer)) if answer.from == nid => {
                 let is_nearby = window.keys().is_none();
                 if let Some(peer) = window.peers.iter_mut().find(|p| p.nid == nid && p.ip == ip) {
                     peer.alive = now;
-                    let named = is_nearby && answer.name.is_some() && peer.name != answer.name;
+                    let is_under = peer.spki == spki;
+                    let named = answer.name.is_some() && peer.name != answer.name;
+                    let is_news = is_nearby && (named || is_under && !peer.answered);
                     peer.name = answer.name.or(peer.name.take());
-                    let device = named.then(|| nearby_device(peer, &self.surroundings));
+                    peer.answered |= is_under;
+                    let device = is_news.then(|| nearby_device(peer, &self.surroundings));
                     if let Some(device) = device {
                         self.event(Event::Ready { window: running.window, device });
                     }

@@ -86,7 +86,9 @@ fn peer(received: &ReceivedBeacon, interface: u32, own: IpAddr, now: Time) -> Pe
         beacons: true,
         ports: beacon.ports,
         spki: beacon.spki,
+        due: true,
         called: None,
+        answered: false,
         name: None,
     }
 }

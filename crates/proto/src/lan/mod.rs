@@ -121,9 +121,10 @@ pub struct NearbyDevice {
     pub own: Vec<IpAddr>,
     /// Where it can be dialled.
     pub addresses: Vec<Address>,
-    /// The key of its confirmation listener (SHA-256 of the SubjectPublicKeyInfo); zero without one. Whoever takes over
-    /// its id cannot take over this.
+    /// The key that its confirmation listener has, as it says (SHA-256 of the SubjectPublicKeyInfo); zero without one.
     pub spki: [u8; 32],
+    /// A call to `ip` was answered under that key by this id: it is not somebody else who says the same.
+    pub answered: bool,
 }
 
 /// The machine. One for a device.
@@ -473,5 +474,6 @@ fn nearby_device(peer: &window::Peer, surroundings: &Surroundings) -> NearbyDevi
         own,
         addresses: dialable(peer),
         spki: peer.spki,
+        answered: peer.answered,
     }
 }

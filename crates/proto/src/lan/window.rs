@@ -33,10 +33,8 @@ pub(super) const MAX_PEERS_PER_SOURCE: usize = 4;
 const NEARBY_SILENCE: Duration = Duration::from_secs(16);
 /// One whose beacons do not reach us has only its calls and our own to show that it is there.
 const NEARBY_SILENCE_WITHOUT_BEACONS: Duration = Duration::from_secs(120);
-/// So devices nearby call each other again after this long,
+/// So devices nearby call each other again after this long.
 pub(super) const NEARBY_CALL_AGAIN: Duration = Duration::from_secs(45);
-/// but only so many that were met first: more would leave nothing for newcomers.
-pub(super) const MAX_CALLED_AGAIN: usize = 8;
 /// Peers that a joiner's beacons also go to one by one: a multicast that reaches us need not pass the other way.
 const MAX_DIRECT: usize = 4;
 /// Hosts of the link that are told one by one;
@@ -90,7 +88,11 @@ pub(super) struct Peer {
     pub(super) beacons: bool,
     pub(super) ports: Ports,
     pub(super) spki: [u8; 32],
+    /// It is to be called: it is new, or says something new, or we do.
+    pub(super) due: bool,
     pub(super) called: Option<Time>,
+    /// A call found it there, under this id and key.
+    pub(super) answered: bool,
     pub(super) name: Option<DeviceName>,
 }
 
@@ -268,6 +270,8 @@ impl Window {
         }
         (self.nid, self.nid_since) = (Nid(rng.bytes()), now);
         let old = std::mem::replace(&mut self.listener, Listener { id: id(), state: ListenerState::Starting });
+        // Who does not hear our beacons learns the new id by a call.
+        self.peers.iter_mut().for_each(|peer| peer.due = true);
         Some(old.id)
     }
 
@@ -324,8 +328,8 @@ impl Window {
             }
             let changed = known.ports != peer.ports || known.spki != peer.spki;
             if changed {
-                (known.ports, known.spki) = (peer.ports, peer.spki);
-                known.called = None;
+                known.answered &= known.spki == peer.spki;
+                (known.ports, known.spki, known.due) = (peer.ports, peer.spki, true);
             }
             return (changed || elsewhere && self.keys().is_none()).then_some(index);
         }

@@ -2,7 +2,8 @@
 //!
 //! Each try of an attacker costs a person's attention and succeeds with a chance of 2^-42; this bounds how often somebody
 //! can be bothered. It counts aborts of either kind, a "they differ" of our person and a stream that the peer closed or
-//! broke while a comparison was open; what a person turned down unasked is no abort.
+//! broke while a comparison was open, and whoever was told to compare and did not go on, of which nobody saw anything;
+//! what a person turned down unasked is no abort.
 //!
 //! An id costs nothing: whoever takes a new one for each try is stopped by its address, after twice as many.
 
@@ -12,8 +13,7 @@ use crate::limits;
 use crate::time::Time;
 use crate::wire::beacon::Nid;
 
-/// Peers remembered; each costs a person an answer, so only an attacker with many addresses comes near. The one that
-/// struck longest ago goes first.
+/// Peers remembered, so that only an attacker with many addresses makes one be forgotten: the one that struck longest ago.
 const MAX_STRIKERS: usize = 64;
 
 /// A peer in a post-shared window: what it calls itself, and the address it was observed at. Another device behind the

@@ -8,6 +8,7 @@
 
 mod agreed;
 mod ask;
+mod candidate;
 mod commit;
 mod search;
 
@@ -490,7 +491,8 @@ impl Joiner {
         if let (Some(whom), None) = (self.asked, &agreed.device)
             && matches!(cause, Cause::AuthenticationFailed | Cause::ConnectionLost)
         {
-            cx.strikes.strike(whom, cx.now.time);
+            let address = agreed.addresses.first().map_or(whom.address, |a| a.ip);
+            cx.strikes.strike(Striker { address, ..whom }, cx.now.time);
         }
         agreed.close(cx);
         self.finish(Outcome::Failed(cause), agreed.device, Some(agreed.path), cx);

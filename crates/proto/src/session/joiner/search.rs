@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, Path, Transport, may_dial};
+use crate::addr::{Address, LoopbackPolicy, Path, may_dial};
 use crate::cause::Cause;
-use crate::handshake::joiner::{self as hs, Comparing, H2, Proved, SentH1};
+use crate::handshake::joiner::{self as hs, Comparing, H2, Proved};
 use crate::handshake::{Mode, Refusal};
 use crate::id::{JobId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
+use crate::session::joiner::candidate::{Candidate, State, progress};
 use crate::session::joiner::{Target, tombstone_cause};
 use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached, StreamEnd, earlier};
 use crate::time::Time;
@@ -71,33 +72,6 @@ struct LookUp {
     started: Time,
     count: usize,
     running: Vec<JobId>,
-}
-
-/// A device that may be the initiator.
-struct Candidate {
-    /// Its transport key; of a device found on the local network it is known once a connection stands.
-    tid: Option<Tid>,
-    found_by: FoundBy,
-    /// Its addresses are on one link with us; those that are not make another candidate.
-    near: bool,
-    addresses: Vec<Address>,
-    state: State,
-    dials: u32,
-    unproven: u32,
-    failure: Option<Cause>,
-    dial_failure: Option<DialFailure>,
-    announced: bool,
-    /// It is a connection that came in, with one try and no say in why a search fails.
-    calls: bool,
-}
-
-/// What is being tried with a candidate.
-enum State {
-    Waiting { until: Time },
-    Dialling { job: JobId },
-    Opening { job: JobId, address: Address, path: Path },
-    AwaitH2 { stream: StreamId, address: Address, path: Path, hs: Box<SentH1>, until: Time },
-    Dead,
 }
 
 impl Search {
@@ -184,18 +158,30 @@ impl Search {
         if self.pin.is_some_and(|pin| pin != tid) || self.is_being_proven(tid) {
             return;
         }
-        let fits = |c: &&Candidate| {
+        self.candidates.retain(|c| c.came.is_none() || !matches!(c.state, State::Dead));
+        let fits = |c: &Candidate| {
             let idle = matches!(c.state, State::Waiting { .. } | State::Dialling { .. });
             idle && c.tid.is_none_or(|t| t == tid) && c.addresses.iter().any(|a| a.ip == address.ip)
         };
-        let Some(called) = self.candidates.iter().find(fits) else { return };
-        let caller = Candidate { calls: true, announced: called.announced, ..called.at_same_place(cx.now.time) };
-        self.candidates.retain(|c| !(c.calls && matches!(c.state, State::Dead)));
-        let others = self.candidates.iter().filter(|c| c.calls).count();
-        if others < limits::MAX_CALLERS {
+        let Some(place) = self.candidates.iter().position(fits) else { return };
+        if self.makes_room_for_caller(cx) {
+            let called = &mut self.candidates[place];
+            let caller = called.caller(cx.now.time);
+            // Whoever else comes from there is no news any more.
+            called.announced = true;
             self.candidates.push(caller);
             self.connected(self.candidates.len() - 1, reached, session, cx);
         }
+    }
+
+    /// False if all places are taken by callers that may still prove the code.
+    fn makes_room_for_caller(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.candidates.iter().filter(|c| c.came.is_some()).count() < limits::MAX_CALLERS {
+            return true;
+        }
+        let oldest = self.candidates.iter_mut().filter(|c| c.came.is_some()).min_by_key(|c| c.came);
+        let had_its_turn = |c: &&mut Candidate| c.came.is_some_and(|at| cx.now.time.since(at) >= limits::CALLER_TURN);
+        oldest.filter(had_its_turn).map(|caller| caller.drop(cx)).is_some()
     }
 
     /// Whether a handshake with this transport runs already: a second one would take the place of the first.
@@ -288,7 +274,9 @@ impl Search {
             Ok(H2::Refused(Refusal::Busy)) => {
                 cx.finish(stream);
                 self.busy_since.get_or_insert(now);
-                candidate.state = State::Waiting { until: now + limits::BUSY_RETRY };
+                // A caller may call again; its connection is used once.
+                let again = State::Waiting { until: now + limits::BUSY_RETRY };
+                candidate.state = if candidate.came.is_some() { State::Dead } else { again };
                 None
             }
             Ok(H2::Refused(refusal)) => {
@@ -395,7 +383,7 @@ impl Search {
         if !alive && furthest.is_some() {
             return furthest;
         }
-        if now.since(found_at) >= limits::CONNECT && self.busy_since.is_none() && !self.is_proving() {
+        if self.ends_at(found_at).is_some_and(|at| at <= now) {
             return Some(furthest.unwrap_or_else(|| self.explained(Cause::Unreachable, config)));
         }
         None
@@ -448,7 +436,7 @@ impl Search {
         at = earlier(at, self.busy_since.map(|since| since + limits::BUSY));
         let started = self.look_up.started;
         let limit = match self.found_at {
-            Some(found) => (self.busy_since.is_none() && !self.is_proving()).then_some(found + limits::CONNECT),
+            Some(found) => self.ends_at(found),
             None if self.answered == 0 && !self.lan => Some(started + limits::FIND_WITHOUT_DHT),
             None => Some(started + limits::FIND),
         };
@@ -459,14 +447,21 @@ impl Search {
         earlier(earlier(at, limit), trouble)
     }
 
-    /// Whether a find of ours has been sent the proof. Callers may be anybody, and coming again and again must not keep the
-    /// search alive.
-    fn is_proving(&self) -> bool {
-        self.candidates.iter().any(|c| !c.calls && matches!(c.state, State::AwaitH2 { .. }))
+    /// When the search ends that has found somebody, unless a find of ours is being sent the proof. Callers may be anybody,
+    /// and coming again and again must not keep the search alive.
+    fn ends_at(&self, found: Time) -> Option<Time> {
+        let proves = |c: &&Candidate| match c.state {
+            State::AwaitH2 { .. } => true,
+            State::Opening { .. } => c.came.is_some(),
+            State::Waiting { .. } | State::Dialling { .. } | State::Dead => false,
+        };
+        let mut proving = self.candidates.iter().filter(proves);
+        let late = proving.clone().next().map_or(Duration::ZERO, |_| limits::CALLER_LATE);
+        (self.busy_since.is_none() && proving.all(|c| c.came.is_some())).then_some(found + limits::CONNECT + late)
     }
 
     fn active(&self) -> usize {
-        self.candidates.iter().filter(|c| !c.calls && c.state.is_active()).count()
+        self.candidates.iter().filter(|c| c.came.is_none() && c.state.is_active()).count()
     }
 
     /// Ends every look-up, and every candidate but the winner.
@@ -475,15 +470,9 @@ impl Search {
             cx.cancel(job);
         }
         for (index, candidate) in self.candidates.iter_mut().enumerate() {
-            if Some(index) == winner {
-                continue;
+            if Some(index) != winner {
+                candidate.drop(cx);
             }
-            match &candidate.state {
-                State::Dialling { job } | State::Opening { job, .. } => cx.cancel(*job),
-                State::AwaitH2 { stream, .. } => cx.finish(*stream),
-                State::Waiting { .. } | State::Dead => {}
-            }
-            candidate.state = State::Dead;
         }
     }
 
@@ -521,7 +510,7 @@ impl Search {
     /// Each finder's find is a candidate of its own, so that what one has found need not wait for what another tries.
     fn add_part(&mut self, new: Candidate) {
         let same = |c: &&mut Candidate| {
-            !c.calls
+            c.came.is_none()
                 && (c.found_by, c.near) == (new.found_by, new.near)
                 && match new.found_by {
                     FoundBy::Lan => c.addresses.iter().any(|a| new.addresses.iter().any(|b| a.ip == b.ip)),
@@ -531,7 +520,7 @@ impl Search {
         if let Some(known) = self.candidates.iter_mut().find(same) {
             let fresh: Vec<Address> = new.addresses.into_iter().filter(|a| !known.addresses.contains(a)).collect();
             known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
-        } else if self.candidates.iter().filter(|c| !c.calls).count() < limits::MAX_CANDIDATES {
+        } else if self.candidates.iter().filter(|c| c.came.is_none()).count() < limits::MAX_CANDIDATES {
             self.candidates.push(new);
         }
     }
@@ -543,92 +532,6 @@ impl LookUp {
         let early = limits::LOOK_UPS_MS[self.count.min(last)];
         let late = u32::try_from(self.count.saturating_sub(last)).unwrap_or(u32::MAX);
         self.started + Duration::from_millis(early) + limits::LOOK_UP_EVERY * late
-    }
-}
-
-impl Candidate {
-    fn new(tid: Option<Tid>, found_by: FoundBy, near: bool, addresses: Vec<Address>, at: Time) -> Candidate {
-        Candidate {
-            tid,
-            found_by,
-            near,
-            addresses,
-            state: State::Waiting { until: at },
-            dials: 0,
-            unproven: 0,
-            failure: None,
-            dial_failure: None,
-            announced: false,
-            calls: false,
-        }
-    }
-
-    /// Another one, nothing of which has been tried yet.
-    fn at_same_place(&self, at: Time) -> Candidate {
-        Candidate::new(None, self.found_by, self.near, self.addresses.clone(), at)
-    }
-
-    /// What the next dial tries: everything, or every other time TCP alone, which a host refuses at once when the program is
-    /// gone, where QUIC is silent and as good as blocked.
-    fn next_addresses(&self) -> Vec<Address> {
-        let tcp: Vec<Address> = self.addresses.iter().copied().filter(|a| a.transport == Transport::Tcp).collect();
-        if self.dials.is_multiple_of(2) && !tcp.is_empty() { tcp } else { self.addresses.clone() }
-    }
-
-    fn is_dialled_by(&self, id: JobId) -> bool {
-        matches!(self.state, State::Dialling { job } if job == id)
-    }
-
-    fn is_opened_by(&self, id: JobId) -> bool {
-        matches!(self.state, State::Opening { job, .. } if job == id)
-    }
-
-    fn awaits_on(&self, id: StreamId) -> bool {
-        matches!(self.state, State::AwaitH2 { stream, .. } if stream == id)
-    }
-
-    /// Closed, or failed to open, before a valid H2. It may be busy, so it is tried again; closing on purpose each time
-    /// means that it cannot prove the code.
-    fn unproven(&mut self, end: StreamEnd, now: Time) {
-        self.unproven += 1;
-        let cause = match end {
-            StreamEnd::Finished => Cause::AuthenticationFailed,
-            // Found, and cut before it said anything: as good as no connection.
-            StreamEnd::Lost => Cause::Unreachable,
-        };
-        if self.calls || end == StreamEnd::Finished && self.unproven >= limits::UNPROVEN_TRIES {
-            self.kill(cause);
-            return;
-        }
-        self.failure = Some(cause);
-        let pause = limits::REDIAL_MIN * self.unproven.min(4);
-        self.state = State::Waiting { until: now + pause };
-    }
-
-    fn dial_failed(&mut self, failure: DialFailure, pinned: bool, now: Time) {
-        match failure {
-            DialFailure::WrongPeer if pinned => self.kill(Cause::WrongDevice),
-            DialFailure::Refused | DialFailure::NoAnswer | DialFailure::NoHost | DialFailure::WrongPeer => {
-                self.dial_failure = Some(failure);
-                self.failure = Some(Cause::Unreachable);
-                let pause = limits::REDIAL_MIN * 2u32.saturating_pow(self.dials.saturating_sub(1).min(8));
-                self.state = State::Waiting { until: now + pause.min(limits::REDIAL_MAX) };
-            }
-        }
-    }
-
-    fn kill(&mut self, cause: Cause) {
-        self.failure = (!self.calls).then_some(cause);
-        self.state = State::Dead;
-    }
-}
-
-impl State {
-    fn is_active(&self) -> bool {
-        match self {
-            State::Dialling { .. } | State::Opening { .. } | State::AwaitH2 { .. } => true,
-            State::Waiting { .. } | State::Dead => false,
-        }
     }
 }
 
@@ -648,12 +551,4 @@ pub(super) fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
     out.extend(all.iter().copied().filter(|a| *a != best));
     out.truncate(limits::MAX_REMEMBERED);
     out
-}
-
-/// How the tries of a candidate end, those that got further last: of several candidates' failures the furthest explains
-/// a search best.
-const BY_PROGRESS: [Cause; 4] = [Cause::Unreachable, Cause::TimedOut, Cause::AuthenticationFailed, Cause::WrongDevice];
-
-fn progress(cause: Cause) -> Option<usize> {
-    BY_PROGRESS.iter().position(|c| *c == cause)
 }

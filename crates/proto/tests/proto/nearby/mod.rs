@@ -1,6 +1,8 @@
 //! `pair nearby` (sections 6.3 and 7.3): devices that have met, one that is selected, two people who compare, and those
 //! who interfere.
 
+mod copied;
+mod crossing;
 mod room;
 
 use std::net::IpAddr;
@@ -413,42 +415,6 @@ fn pair_nearby_runs_once_and_needs_a_local_network() {
 
 fn qr_of(room: &Room, n: usize, code: Code) -> QrText {
     QrText { code, tid: room.devices[n].tid, in_dht: false, on_lan: true, port: 0, hints: Vec::new() }
-}
-
-/// Attack 30: an id is heard by everybody, and so anybody can use it.
-#[test]
-fn attack_30_whoever_copies_an_id_is_not_dialled_in_place_of_its_owner_and_does_not_rename_it() {
-    let mut room = Room::of(3);
-    // The room connects to the device with the lowest number of those that are dialled.
-    let nid = room.devices[2].nid;
-    let copied = handfast_proto::lan::NearbyDevice {
-        nid,
-        name: Some(handfast_proto::wire::info::DeviceName::clean("the real one")),
-        ..room.seen(0, 1)
-    };
-    let before = room.devices[0].events.len();
-    room.hears(0, copied);
-    assert_eq!(room.devices[0].events.len(), before, "nobody is told of it");
-    let listed = room.devices[0].table.nearby_devices();
-    assert_eq!(listed.iter().filter(|d| d.nid == nid).count(), 1);
-    room.select(0, 2).expect("it is near");
-    room.compare(0, true);
-    room.compare(2, true);
-    assert_paired(&room, 0, 2);
-}
-
-/// When the owner is gone, the line is the other one's, under its own name.
-#[test]
-fn a_line_of_the_list_has_one_owner_at_a_time() {
-    let mut room = Room::of(3);
-    let (nid, ip) = (room.devices[1].nid, room.devices[1].ip);
-    let copied = handfast_proto::lan::NearbyDevice { nid, ..room.seen(0, 2) };
-    room.hears(0, copied.clone());
-    room.leaves(0, nid, ip);
-    let told = room.devices[0].events.last();
-    assert!(matches!(told, Some(Event::DeviceSeen { device, .. }) if *device == copied), "{told:?}");
-    room.leaves(0, nid, copied.ip);
-    assert!(matches!(room.devices[0].events.last(), Some(Event::DeviceGone { nid: gone, .. }) if *gone == nid));
 }
 
 /// The first beacon of a device that has just started may name no ports yet.

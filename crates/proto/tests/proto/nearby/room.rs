@@ -16,7 +16,7 @@ use handfast_proto::session::{
 };
 use handfast_proto::time::{Now, Time, UnixTime};
 use handfast_proto::wire::beacon::Nid;
-use handfast_proto::wire::frames::Frame;
+use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::info::{DeviceName, DeviceType};
 
 use crate::bench::{identity, rng};
@@ -41,6 +41,8 @@ pub(crate) struct Device {
     pub(crate) over_quic: bool,
     /// Nobody reaches it, and it reaches nobody.
     pub(crate) gone: bool,
+    /// Frames of this kind that it sends are lost.
+    pub(crate) loses: Option<FrameType>,
     window: Option<WindowId>,
     dials: usize,
 }
@@ -159,6 +161,7 @@ impl Room {
             own: vec![us.ip],
             addresses: vec![quic, tcp(them.ip)],
             spki: them.tid.0,
+            answered: true,
         }
     }
 
@@ -238,7 +241,9 @@ impl Room {
         match output {
             Output::Send { stream, frames } => {
                 if let Some(peer) = self.peer(n, stream) {
-                    self.on_the_way.extend(frames.into_iter().map(|frame| Delivery::Frame(peer, frame)));
+                    let lost = self.devices[n].loses;
+                    let frames = frames.into_iter().filter(|frame| Some(frame.kind()) != lost);
+                    self.on_the_way.extend(frames.map(|frame| Delivery::Frame(peer, frame)));
                 }
             }
             Output::Finish(stream) => self.end(n, stream, StreamEnd::Finished),
@@ -386,6 +391,7 @@ impl Device {
             arrives_at: None,
             over_quic: false,
             gone: false,
+            loses: None,
             window: None,
             dials: 0,
         }

@@ -4,9 +4,11 @@
 //! It is made of the two machines of a pairing: an initiator whose invitation is to everybody that was met, and, once our
 //! person selected a device, a joiner that asks it. What ends either of them ends the session.
 
+mod list;
+
 use std::net::IpAddr;
 
-use crate::addr::{Address, Transport};
+use crate::addr::Address;
 use crate::cause::Cause;
 use crate::code::qr::QrText;
 use crate::handshake::Mode;
@@ -14,7 +16,7 @@ use crate::handshake::initiator::P1;
 use crate::id::{JobId, PairingId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::lan::NearbyDevice;
-use crate::session::initiator::Initiator;
+use crate::session::initiator::{Initiator, Served};
 use crate::session::joiner::{Joiner, Target};
 use crate::session::{
     Answer, Asking, Context, Event, Inbound, JobResult, Options, SessionStatus, StreamEnd, Striker, Strikes, earlier,
@@ -23,8 +25,7 @@ use crate::time::Time;
 use crate::wire::beacon::Nid;
 use crate::wire::frames::Frame;
 
-/// Places at which devices were seen; the machine of the local network has no more.
-const MAX_SEEN: usize = 64;
+use list::{Change, List, tcp_addresses};
 
 /// Why a device of the list was not asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,9 +53,11 @@ pub(super) struct Nearby {
     options: Options,
     /// What this device is called now; what it was called before is good for handshakes that run.
     nid: Option<Nid>,
-    seen: Vec<NearbyDevice>,
+    list: List,
     host: Initiator,
     guest: Option<Guest>,
+    /// Our person has selected a device that asked for the same: it is asked after all if that comes to nothing.
+    awaited: Option<Nid>,
 }
 
 /// The device that our person selected.
@@ -70,7 +73,7 @@ struct Guest {
 impl Nearby {
     pub(super) fn new(id: SessionId, options: Options) -> Nearby {
         let host = Initiator::nearby(id.clone(), options);
-        Nearby { id, options, nid: None, seen: Vec::new(), host, guest: None }
+        Nearby { id, options, nid: None, list: List::default(), host, guest: None, awaited: None }
     }
 
     /// This device has another name in the lists of others.
@@ -83,68 +86,43 @@ impl Nearby {
         if !self.is_live() {
             return;
         }
-        let same = |d: &NearbyDevice| d.nid == device.nid && d.ip == device.ip;
-        let known_as = match self.seen.iter().position(same) {
-            Some(index) => Some(std::mem::replace(&mut self.seen[index], device.clone()).name),
-            None if self.seen.len() < MAX_SEEN => {
-                self.seen.push(device.clone());
-                None
-            }
-            None => return,
-        };
-        // Its ports are news for whoever asks it alone, and what somebody else says under its id for nobody.
-        let is_its_own = self.places(device.nid).any(|d| d.ip == device.ip);
-        let addresses = self.tcp_addresses(device.nid);
-        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.nid == device.nid) {
-            guest.joiner.learned(addresses, cx);
+        let nid = device.nid;
+        let change = self.list.seen(device);
+        let places = self.welcome_places(nid, cx);
+        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.nid == nid) {
+            guest.ips = places.iter().map(|d| d.ip).collect();
+            guest.joiner.learned(tcp_addresses(&places), cx);
         }
-        if is_its_own && known_as.is_none_or(|name| name != device.name) {
-            cx.event(Event::DeviceSeen { session: self.id.clone(), device });
-        }
+        self.tell(nid, change, cx);
+        self.settle(cx);
     }
 
     /// A device has left one of its addresses.
     pub(super) fn gone(&mut self, nid: Nid, ip: IpAddr, cx: &mut Context<'_>) {
-        let owner = self.places(nid).next().map(|d| d.spki);
-        self.seen.retain(|d| (d.nid, d.ip) != (nid, ip));
-        if !self.is_live() {
-            return;
-        }
-        let now = self.places(nid).next();
-        match now {
-            None => cx.event(Event::DeviceGone { session: self.id.clone(), nid }),
-            // Somebody else used its id.
-            Some(device) if owner != Some(device.spki) => {
-                cx.event(Event::DeviceSeen { session: self.id.clone(), device: device.clone() });
-            }
-            Some(_) => {}
+        let change = self.list.gone(nid, ip);
+        if self.is_live() {
+            self.tell(nid, change, cx);
         }
     }
 
-    /// Where the device with this id is. An id can be copied; whoever was met first keeps it, at all places where its
-    /// listener has the same key.
-    fn places(&self, nid: Nid) -> impl Iterator<Item = &NearbyDevice> {
-        let owner = self.seen.iter().find(|d| d.nid == nid).map(|d| d.spki);
-        self.seen.iter().filter(move |d| d.nid == nid && Some(d.spki) == owner)
+    fn tell(&self, nid: Nid, change: Change, cx: &mut Context<'_>) {
+        let session = self.id.clone();
+        match change {
+            Change::Nothing => {}
+            Change::Line(device) => cx.event(Event::DeviceSeen { session, device }),
+            Change::Gone => cx.event(Event::DeviceGone { session, nid }),
+        }
     }
 
     /// The devices that are near, each once.
     pub(super) fn list(&self) -> Vec<NearbyDevice> {
-        let mut list: Vec<NearbyDevice> = Vec::new();
-        for device in self.seen.iter().filter(|d| self.places(d.nid).any(|own| own.ip == d.ip)) {
-            match list.iter_mut().find(|d| d.nid == device.nid) {
-                Some(known) => known.name = known.name.take().or_else(|| device.name.clone()),
-                None => list.push(device.clone()),
-            }
-        }
-        list
+        self.list.lines()
     }
 
-    /// Where a device is dialled. Only a connection over TCP says at which address it came in, which the other side wants
-    /// to know.
-    fn tcp_addresses(&self, nid: Nid) -> Vec<Address> {
-        let all = self.places(nid).flat_map(|d| d.addresses.iter());
-        all.filter(|a| a.transport == Transport::Tcp).copied().collect()
+    /// The places of a device that have not spoiled too much.
+    fn welcome_places(&self, nid: Nid, cx: &Context<'_>) -> Vec<NearbyDevice> {
+        let is_welcome = |d: &&NearbyDevice| !cx.strikes.refuses(&Striker { nid, address: d.ip }, cx.now.time);
+        self.list.places(nid).filter(is_welcome).cloned().collect()
     }
 
     /// Our person has chosen a device.
@@ -152,24 +130,39 @@ impl Nearby {
         if !self.is_live() {
             return Err(SelectError::NoSession);
         }
-        let places: Vec<&NearbyDevice> = self.places(nid).collect();
-        let first = places.first().ok_or(SelectError::Unknown)?;
-        let whom = Striker { nid, address: first.ip };
-        let ips: Vec<IpAddr> = places.iter().map(|d| d.ip).collect();
-        if ips.iter().any(|ip| cx.strikes.refuses(&Striker { nid, address: *ip }, cx.now.time)) {
+        if self.list.places(nid).next().is_none() {
+            return Err(SelectError::Unknown);
+        }
+        if self.welcome_places(nid, cx).is_empty() {
             return Err(SelectError::Refused);
         }
-        let addresses = self.tcp_addresses(nid);
-        if self.guest.is_some() {
+        if self.guest.is_some() || self.awaited.is_some() {
             return Err(SelectError::Busy);
         }
         match self.host.serves() {
             // It has asked for the same: its comparison is there or on its way.
-            Some(served) if served.who.is_some_and(|who| who.nid == nid) => return Ok(()),
+            Some(served) if self.is_at_a_place_of(nid, &served) => {
+                self.awaited = (!served.shown).then_some(nid);
+                return Ok(());
+            }
             Some(served) if served.shown || !self.host.drop_joiners(cx) => return Err(SelectError::Busy),
             Some(_) | None => {}
         }
-        let joiner = Joiner::nearby(self.id.clone(), whom, addresses, self.options, cx);
+        self.begin(nid, cx)
+    }
+
+    /// Somebody else may use its id.
+    fn is_at_a_place_of(&self, nid: Nid, served: &Served) -> bool {
+        served.who.is_some_and(|who| who.nid == nid && self.list.places(nid).any(|d| d.ip == who.address))
+    }
+
+    /// Asks a device.
+    fn begin(&mut self, nid: Nid, cx: &mut Context<'_>) -> Result<(), SelectError> {
+        let places = self.welcome_places(nid, cx);
+        let first = places.first().ok_or(SelectError::Refused)?;
+        let whom = Striker { nid, address: first.ip };
+        let joiner = Joiner::nearby(self.id.clone(), whom, tcp_addresses(&places), self.options, cx);
+        let ips = places.iter().map(|d| d.ip).collect();
         self.guest = Some(Guest { nid, joiner: Box::new(joiner), ips, superseded: None });
         Ok(())
     }
@@ -197,26 +190,16 @@ impl Nearby {
     /// was met (D11), and that has spoiled nothing lately.
     pub(super) fn may_admit(&self, from: &Inbound, p1: &P1, strikes: &Strikes, now: Time) -> bool {
         let is_welcome = |who| !strikes.refuses(&who, now);
-        self.is_live() && p1.nid() == self.nid && self.met(from).is_some_and(is_welcome)
+        self.is_live() && p1.nid() == self.nid && self.list.caller(from).is_some_and(is_welcome)
     }
 
     /// Takes such a P1.
     pub(super) fn admit(&mut self, stream: StreamId, from: Inbound, p1: P1, cx: &mut Context<'_>) -> bool {
-        let Some(who) = self.met(&from) else { return false };
-        if !self.gives_way(&from, cx) && self.is_rival(&from) {
+        let Some(who) = self.list.caller(&from) else { return false };
+        if self.is_rival(&from) && !comes_first(&from, cx) {
             return false;
         }
         self.host.admit_nearby(stream, from, who, p1, cx)
-    }
-
-    /// The device of the list that this is. Several may have one address; their ports tell them apart, as long as they
-    /// dial from where they listen.
-    fn met(&self, from: &Inbound) -> Option<Striker> {
-        let local = from.local.filter(|_| from.address.transport == Transport::Tcp)?;
-        let here = |d: &&NearbyDevice| d.ip == from.address.ip && d.own.contains(&local);
-        let exact = self.seen.iter().filter(here).find(|d| d.addresses.contains(&from.address));
-        let device = exact.or_else(|| self.seen.iter().find(here))?;
-        Some(Striker { nid: device.nid, address: device.ip })
     }
 
     /// Whether this is the device that we are asking ourselves.
@@ -230,13 +213,37 @@ impl Nearby {
         })
     }
 
-    /// Both have selected each other: the smaller transport key stays the joiner.
-    fn gives_way(&mut self, from: &Inbound, cx: &mut Context<'_>) -> bool {
-        let gives_way = self.is_rival(from) && from.tid < cx.config.tid;
-        if gives_way && let Some(mut guest) = self.guest.take() {
+    /// Hears the joiner on this stream. If it is the device that we are asking ourselves, both people have selected each
+    /// other, and one of the two has to stop asking: we do once its attempt stands, and begin again should it come to
+    /// nothing.
+    fn host_hears(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
+        let newcomer = self.host.half_open(stream);
+        let gives_way = newcomer.as_ref().is_some_and(|from| self.is_rival(from) && comes_first(from, cx));
+        // Whoever else comes while we ask somebody is told that we are busy.
+        cx.others_compare |= self.guest.is_some() && !gives_way;
+        self.host.handle_frame(stream, frame, cx);
+        let stands = self.host.serves().is_some() && self.host.owns_stream(stream);
+        if gives_way
+            && stands
+            && let Some(mut guest) = self.guest.take()
+        {
             guest.joiner.retire(cx);
+            self.awaited = Some(guest.nid);
         }
-        gives_way
+    }
+
+    /// A device that our person has selected asked us as well, and has not gone on: now we ask it.
+    fn pursue(&mut self, cx: &mut Context<'_>) {
+        let Some(nid) = self.awaited else { return };
+        let served = self.host.serves();
+        if served.as_ref().is_some_and(|served| !served.shown && self.is_at_a_place_of(nid, served)) {
+            return;
+        }
+        self.awaited = None;
+        let is_free = served.is_none() && self.guest.is_none() && self.is_live();
+        if is_free && self.begin(nid, cx).is_err() {
+            cx.event(Event::RequestRejected { session: self.id.clone() });
+        }
     }
 
     /// A device that proved one of our codes needs no comparison any more: its person has scanned instead.
@@ -309,12 +316,7 @@ impl Nearby {
 
     pub(super) fn handle_frame(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
         if self.host.owns_stream(stream) {
-            if let Some(from) = self.host.half_open(stream) {
-                self.gives_way(&from, cx);
-            }
-            // Whoever comes while we ask somebody is told that we are busy.
-            cx.others_compare |= self.guest.is_some();
-            self.host.handle_frame(stream, frame, cx);
+            self.host_hears(stream, frame, cx);
         } else if let Some(guest) = self.guest.as_mut().filter(|guest| guest.superseded != Some(stream)) {
             guest.joiner.handle_frame(stream, frame, cx);
         }
@@ -388,8 +390,14 @@ impl Nearby {
         if self.guest.as_ref().is_some_and(|guest| !guest.joiner.is_live()) {
             self.host.drop_joiners(cx);
         }
+        self.pursue(cx);
         if !self.is_live() {
-            self.seen.clear();
+            self.list.clear();
         }
     }
+}
+
+/// Of two that have selected each other, the one with the smaller transport key stays the joiner.
+fn comes_first(from: &Inbound, cx: &Context<'_>) -> bool {
+    from.tid < cx.config.tid
 }

@@ -1,224 +1,23 @@
 //! The machine of the local network: two or more of them on a simulated link, in virtual time, and an attacker on it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+mod link;
+mod nearby;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use handfast_proto::addr::InterfaceAddress;
 use handfast_proto::addresses::Evidence;
-use handfast_proto::code::Code;
-use handfast_proto::keys::CodeKeys;
 use handfast_proto::lan::io::{
-    Addressed, CallFailure, CallId, Command, Datagram, Destination, Event as Input, InCall, InCallId, Interface,
-    InterfaceKind, ListenerId, OutCall, Surroundings, Transmit,
+    Addressed, Command, Datagram, Destination, Event as Input, InCall, InCallId, ListenerId,
 };
-use handfast_proto::lan::{Event, FamilyPorts, Lan, Output, Purpose, Wanted, WindowId};
-use handfast_proto::secret::Secret;
+use handfast_proto::lan::{Event, Output, Purpose, Wanted, WindowId};
 use handfast_proto::session::Role;
 use handfast_proto::time::Time;
 use handfast_proto::wire::beacon::{BEACON_LEN, ReceivedBeacon};
 use handfast_proto::wire::confirm::{Answer, CONFIRM_LEN, Call, Op, Status};
 use handfast_proto::wire::info::DeviceName;
 
-use crate::bench::rng;
-
-const WINDOW: WindowId = WindowId(7);
-const STEP: Duration = Duration::from_millis(10);
-
-fn keys(n: u8) -> CodeKeys {
-    CodeKeys::derive(&Code::from_entropy(Secret::new([n; 16])))
-}
-
-fn purpose(role: Role, code: u8) -> Purpose {
-    Purpose::Code { role, keys: keys(code).lan().clone() }
-}
-
-/// A device of the link, number `n` of 192.168.1.0/24.
-struct Device {
-    lan: Lan,
-    ip: IpAddr,
-    listeners: Vec<ListenerId>,
-    /// Group datagrams of others that reach it, and its own that leave.
-    hears_group: bool,
-    sends_group: bool,
-    /// Lets in what it asked for, and nothing else.
-    firewall: bool,
-    neighbours: Vec<(u32, Ipv4Addr)>,
-    sent: Vec<Transmit>,
-    events: Vec<Event>,
-    calls_made: usize,
-}
-
-fn ipv4(n: u8) -> Ipv4Addr {
-    Ipv4Addr::new(192, 168, 1, n)
-}
-
-fn interface(ip: Ipv4Addr) -> Interface {
-    Interface {
-        index: 2,
-        name: "eth0".to_owned(),
-        kind: InterfaceKind::Network,
-        up: true,
-        multicast: true,
-        addresses: vec![InterfaceAddress { ip: ip.into(), prefix_len: 24 }],
-        broadcast: Some(Ipv4Addr::new(192, 168, 1, 255)),
-    }
-}
-
-impl Device {
-    fn new(n: u8) -> Device {
-        let mut lan = Lan::new(rng(n));
-        let ports = (4000 + u16::from(n), 5000 + u16::from(n));
-        lan.set_ports(FamilyPorts { v4: ports, v6: ports }, Time::default());
-        let surroundings = Surroundings { interfaces: vec![interface(ipv4(n))], ..Surroundings::default() };
-        lan.handle_event(Input::Surroundings(surroundings), Time::default());
-        Device {
-            lan,
-            ip: ipv4(n).into(),
-            listeners: Vec::new(),
-            hears_group: true,
-            sends_group: true,
-            firewall: false,
-            neighbours: Vec::new(),
-            sent: Vec::new(),
-            events: Vec::new(),
-            calls_made: 0,
-        }
-    }
-
-    fn heard(&self) -> usize {
-        self.events.iter().filter(|e| matches!(e, Event::Heard { .. })).count()
-    }
-
-    fn evidence(&self) -> Option<Evidence> {
-        let of = |e: &Event| match e {
-            Event::Evidence { evidence, .. } => Some(*evidence),
-            _ => None,
-        };
-        self.events.iter().filter_map(of).max()
-    }
-}
-
-/// The link, with everything that is on its way.
-struct Link {
-    now: Time,
-    devices: Vec<Device>,
-    /// Unanswered calls: who made them, the call's number there, whom.
-    answers: Vec<(usize, CallId)>,
-    next_call: u64,
-    /// Who has sent to whom lately: what a firewall remembers.
-    flows: Vec<(IpAddr, IpAddr)>,
-}
-
-impl Link {
-    fn new(devices: Vec<Device>) -> Link {
-        Link { now: Time::default(), devices, answers: Vec::new(), next_call: 0, flows: Vec::new() }
-    }
-
-    fn open(&mut self, n: usize, purpose: Purpose) {
-        let now = self.now;
-        self.devices[n].lan.set_window(WINDOW, Wanted::Open(purpose), now);
-        self.drain();
-    }
-
-    fn run(&mut self, time: Duration) {
-        let end = self.now + time;
-        while self.now < end {
-            self.now = self.now + STEP;
-            for n in 0..self.devices.len() {
-                self.devices[n].lan.handle_timeout(self.now);
-            }
-            self.drain();
-        }
-    }
-
-    fn drain(&mut self) {
-        while let Some((n, output)) =
-            (0..self.devices.len()).find_map(|n| self.devices[n].lan.poll_output().map(|o| (n, o)))
-        {
-            match output {
-                Output::Event(event) => self.devices[n].events.push(event),
-                Output::Command(command) => self.command(n, command),
-            }
-        }
-    }
-
-    fn command(&mut self, n: usize, command: Command) {
-        match command {
-            Command::Open(_) => {}
-            Command::Send(transmit) => self.send(n, transmit),
-            Command::Listen(id) => {
-                self.devices[n].listeners.push(id);
-                let port = 20_000 + u16::try_from(n).expect("few devices");
-                let spki = [u8::try_from(n + 1).expect("few devices"); 32];
-                let now = self.now;
-                self.devices[n].lan.handle_event(Input::Listening { id, port, spki }, now);
-            }
-            Command::Unlisten(id) => self.devices[n].listeners.retain(|l| *l != id),
-            Command::Call(id, call) => self.call(n, id, &call),
-            Command::Answer(id, reply) => {
-                let at = usize::try_from(id.0).expect("few calls");
-                let (caller, call) = self.answers[at];
-                let now = self.now;
-                let result = reply.ok_or(CallFailure::Broken);
-                self.devices[caller].lan.handle_event(Input::CallDone(call, result), now);
-            }
-            Command::Neighbours => {
-                let (now, list) = (self.now, self.devices[n].neighbours.clone());
-                self.devices[n].lan.handle_event(Input::Neighbours(list), now);
-            }
-        }
-    }
-
-    fn send(&mut self, from: usize, transmit: Transmit) {
-        let (source, sends_group) = (self.devices[from].ip, self.devices[from].sends_group);
-        assert_eq!(transmit.source, source);
-        self.devices[from].sent.push(transmit.clone());
-        for to in 0..self.devices.len() {
-            let target = &self.devices[to];
-            let addressed = match transmit.to {
-                Destination::Group if sends_group && target.hears_group => Addressed::Group,
-                Destination::Broadcast(_) if sends_group && target.hears_group => Addressed::Broadcast,
-                Destination::Unicast(ip) if ip == target.ip => {
-                    self.flows.push((source, ip));
-                    Addressed::Unicast
-                }
-                Destination::Group | Destination::Broadcast(_) | Destination::Unicast(_) => continue,
-            };
-            let asked_for = addressed == Addressed::Unicast && self.flows.contains(&(target.ip, source));
-            if to != from && (!target.firewall || asked_for) {
-                self.deliver(to, source, addressed, &transmit.bytes);
-            }
-        }
-    }
-
-    fn deliver(&mut self, to: usize, source: IpAddr, addressed: Addressed, bytes: &[u8]) {
-        let source = SocketAddr::new(source, 18502);
-        let datagram = Datagram { interface: 2, source, addressed, hop_limit: 255, bytes: bytes.to_vec() };
-        let now = self.now;
-        self.devices[to].lan.handle_event(Input::Received(datagram), now);
-    }
-
-    fn call(&mut self, from: usize, id: CallId, call: &OutCall) {
-        self.devices[from].calls_made += 1;
-        let (now, remote) = (self.now, self.devices[from].ip);
-        let target = self.devices.iter().position(|d| d.ip == call.to.ip() && !(d.firewall && d.ip != remote));
-        let listener = target.and_then(|n| self.devices[n].listeners.last().copied());
-        let (Some(target), Some(listener)) = (target, listener) else {
-            return self.devices[from].lan.handle_event(Input::CallDone(id, Err(CallFailure::TimedOut)), now);
-        };
-        assert_eq!(call.spki, [u8::try_from(target + 1).expect("few devices"); 32]);
-        self.answers.push((from, id));
-        let in_call =
-            InCall { listener, local: call.to, remote: SocketAddr::new(remote, 50_000), request: call.request.clone() };
-        let number = InCallId(self.next_call);
-        self.next_call += 1;
-        self.devices[target].lan.handle_event(Input::Called(number, in_call), now);
-    }
-}
-
-fn two() -> Link {
-    Link::new(vec![Device::new(1), Device::new(2)])
-}
+use link::{Device, Link, WINDOW, ipv4, keys, purpose, two};
 
 /// A9, A10, A31, A37: either may be first, and both learn where the other is and how they are seen.
 #[test]
@@ -517,36 +316,6 @@ fn a_lone_device_has_a_self_check_and_no_more() {
     link.run(Duration::from_secs(2));
     assert_eq!(link.devices[0].evidence(), Some(Evidence::SelfCheck));
     assert_eq!(link.devices[0].calls_made, 1);
-}
-
-/// A13, A15: devices that are ready nearby list each other with the names they give themselves.
-#[test]
-fn a13_devices_nearby_list_each_other_before_any_code_exists() {
-    let mut link = Link::new(vec![Device::new(1), Device::new(2), Device::new(3)]);
-    for (n, name) in ["kitchen", "phone", "laptop\u{202e}"].iter().enumerate() {
-        link.open(n, Purpose::Nearby { name: DeviceName::clean(name) });
-    }
-    link.run(Duration::from_secs(8));
-    let names: Vec<String> =
-        link.devices[0].lan.ready(WINDOW).into_iter().filter_map(|d| d.name.map(|n| n.to_string())).collect();
-    assert_eq!(names, ["phone", "laptop"]);
-}
-
-/// A device whose beacons do not arrive shows itself by calls, again and again, and is gone when it answers none.
-#[test]
-fn a_device_nearby_that_only_calls_stays_as_long_as_it_answers() {
-    let mut link = two();
-    link.devices[0].hears_group = false;
-    for n in [0, 1] {
-        link.open(n, Purpose::Nearby { name: DeviceName::clean("device") });
-    }
-    link.run(Duration::from_secs(600));
-    assert_eq!(link.devices[0].lan.ready(WINDOW).len(), 1, "it is there and can be called");
-    assert!(link.devices[0].calls_made <= 2 + 600 / 45, "{}", link.devices[0].calls_made);
-    link.devices.truncate(1);
-    link.run(Duration::from_secs(121));
-    assert_eq!(link.devices[0].lan.ready(WINDOW), []);
-    assert!(link.devices[0].events.iter().any(|e| matches!(e, Event::Gone { .. })));
 }
 
 /// Whoever only calls and listens to nobody is not in the list for ever.
