@@ -6,7 +6,7 @@ use std::path::Path;
 use handfast::{Address, Bootstrap, Builder, Cause, Error, Network};
 use serde::Deserialize;
 
-use crate::args::NetworkArgs;
+use crate::args::{self, NetworkArgs};
 use crate::instance::Instance;
 
 /// Longest `config.toml`: it holds some addresses.
@@ -67,8 +67,8 @@ pub(crate) fn nodes(instance: &Instance, args: &NetworkArgs) -> Result<Nodes, Er
 }
 
 fn network(path: &Path, config: &Config, args: &NetworkArgs) -> Result<Network, Error> {
-    let listen: Vec<Address> = parse_all(path, "listen", &config.listen)?;
-    let bootstrap: Vec<Bootstrap> = parse_all(path, "bootstrap", &config.bootstrap)?;
+    let listen: Vec<Address> = parse_all(path, "listen", &config.listen, str::parse)?;
+    let bootstrap: Vec<Bootstrap> = parse_all(path, "bootstrap", &config.bootstrap, args::node)?;
     Ok(Network {
         listen: if args.listen.is_empty() { listen } else { args.listen.clone() },
         bootstrap: if args.bootstrap.is_empty() { bootstrap } else { args.bootstrap.clone() },
@@ -93,15 +93,16 @@ fn read(path: &Path) -> Result<Config, Error> {
     })
 }
 
-fn parse_all<T>(path: &Path, key: &str, texts: &[String]) -> Result<Vec<T>, Error>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
+fn parse_all<T, E: std::fmt::Display>(
+    path: &Path,
+    key: &str,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> Result<Vec<T>, Error> {
     texts
         .iter()
         .map(|text| {
-            text.parse().map_err(|error| {
+            parse(text).map_err(|error| {
                 Error::because(Cause::Usage, format!("{}: {key}: {error}", path.display()))
                     .with_hint("mend this line of the file")
             })
@@ -142,6 +143,7 @@ mod tests {
             ("bootstraps = []", "bootstraps"),
             ("listen = [\"/ip4/1.2.3.4\"]", "/ip4/1.2.3.4"),
             ("bootstrap = [\"/ip4/5.1.2.3/tcp/1\"]", "/ip4/5.1.2.3/tcp/1"),
+            ("bootstrap = [\"5.1.2.3:4001\"]", "/ip4/5.1.2.3/udp/4001/quic-v1/p2p/ID"),
             ("listen = 3", "listen"),
         ] {
             let error = with_config(text, &NetworkArgs::default()).expect_err(text);

@@ -148,6 +148,16 @@ impl Instance {
         private_folder(&self.home, 0o022)
     }
 
+    /// Whether something can be stored in the folder of the instance, which is there.
+    ///
+    /// # Errors
+    /// `storage` if not.
+    pub(crate) fn check_writable(&self) -> Result<(), Error> {
+        let failed = |error| Error::because(Cause::Storage, format!("{}: {error}", self.dir().display()));
+        // It has no name, so that nothing is left of it.
+        tempfile::tempfile_in(self.dir()).map(drop).map_err(failed)
+    }
+
     /// The name others see if nobody chose one: the host's, and which instance it is unless it is the default one.
     pub(crate) fn device_name(&self) -> String {
         let host = gethostname::gethostname().to_string_lossy().into_owned();

@@ -3,6 +3,8 @@
 
 mod args;
 mod argv;
+#[cfg(test)]
+mod bench;
 mod cmd;
 mod config;
 mod daemon;

@@ -53,20 +53,7 @@ pub(crate) async fn follow(
     signals: &mut Signals,
 ) -> Result<u8, Error> {
     let mut feed = client.events(Some(opened.seq)).await?;
-    let talk = Talk::new(context.term.stderr && !context.out.is_json());
-    let mut follower = Follower {
-        context,
-        client,
-        last: opened.seq,
-        opened,
-        talk,
-        answers: None,
-        asking: None,
-        withdrawn: None,
-        waiting: None,
-        nodes: None,
-        redraw: false,
-    };
+    let mut follower = Follower::new(context, client, opened);
     let exit = follower.run(&mut feed, signals).await;
     follower.talk.below("");
     Ok(exit)
@@ -93,7 +80,10 @@ struct Follower<'a> {
     asking: Option<Asking>,
     /// Set after a withdrawal: when to stop waiting for the news.
     withdrawn: Option<Instant>,
-    /// What is being waited for, below everything else; none: for the other device, as long as the code lives.
+    /// When the session was opened.
+    since: Instant,
+    /// What is being waited for, below everything else; none: for the other device, as long as the code lives or it is
+    /// looked for.
     waiting: Option<&'static str>,
     /// Nodes that had stored the code when it was last said.
     nodes: Option<usize>,
@@ -101,7 +91,24 @@ struct Follower<'a> {
     redraw: bool,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(context: &'a Context, client: &'a Client, opened: Opened) -> Follower<'a> {
+        Follower {
+            context,
+            client,
+            last: opened.seq,
+            opened,
+            talk: Talk::new(context.term.stderr && !context.out.is_json()),
+            answers: None,
+            asking: None,
+            withdrawn: None,
+            since: Instant::now(),
+            waiting: None,
+            nodes: None,
+            redraw: false,
+        }
+    }
+
     async fn run(&mut self, feed: &mut Feed, signals: &mut Signals) -> u8 {
         loop {
             self.show_waiting();
@@ -110,7 +117,7 @@ impl Follower<'_> {
             tokio::select! {
                 event = feed.next() => match event {
                     Some(json) => {
-                        if let Some(exit) = self.event(&json) {
+                        if let Some(exit) = self.event(&json).await {
                             return exit;
                         }
                         if std::mem::take(&mut self.redraw) {
@@ -133,7 +140,7 @@ impl Follower<'_> {
     }
 
     /// Takes an event; the exit code if it was the last one.
-    fn event(&mut self, json: &str) -> Option<u8> {
+    async fn event(&mut self, json: &str) -> Option<u8> {
         // A device of a later version may tell of things this program does not know.
         let event: Event = serde_json::from_str(json).ok()?;
         self.last = event.seq;
@@ -158,6 +165,9 @@ impl Follower<'_> {
             exit = Some(*code);
         } else if let EventKind::Paired { .. } = &event.kind {
             exit = Some(0);
+        }
+        if !self.context.out.is_json() {
+            by_our_name(self.client, &mut event.kind).await;
         }
         self.show(&event);
         wipe(event.kind);
@@ -245,10 +255,11 @@ impl Follower<'_> {
         let Some(shown) = &mut self.opened.shown else { return };
         // A code that has ended meanwhile is not drawn.
         let Ok(qr) = self.client.qr(&self.opened.session).await else { return };
-        self.talk.below("");
+        let open = self.talk.lift();
         if let Err(error) = shown.draw(self.context, &qr) {
             self.talk.say(&format!("The QR has changed and could not be drawn anew: {error}."));
         }
+        self.talk.below(&open);
     }
 
     async fn answer(&mut self, asking: Asking, said: Said) {
@@ -319,6 +330,9 @@ impl Follower<'_> {
                 left / 60,
                 left % 60
             ));
+        } else {
+            // How long it is looked for depends on who answers meanwhile, so there is no time that is left.
+            self.talk.status(&searching(self.since.elapsed()));
         }
     }
 
@@ -326,7 +340,25 @@ impl Follower<'_> {
     fn next_tick(&self) -> Duration {
         const SECOND: Duration = Duration::from_secs(1);
         let left = self.opened.deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        left.map_or(SECOND, |left| Duration::from_millis(u64::from(left.subsec_millis()) + 1))
+        left.map_or_else(
+            || SECOND - Duration::from_nanos(self.since.elapsed().subsec_nanos().into()),
+            |left| Duration::from_millis(u64::from(left.subsec_millis()) + 1),
+        )
+    }
+}
+
+/// What a joiner waits for before it is connected.
+fn searching(elapsed: Duration) -> String {
+    format!("Not connected yet: {}:{:02} so far, Ctrl-C gives up ", elapsed.as_secs() / 60, elapsed.as_secs() % 60)
+}
+
+/// A device that is paired again may have a name that it was given here, which is the one people know it by.
+pub(crate) async fn by_our_name(client: &Client, kind: &mut EventKind) {
+    if let EventKind::Paired { device, .. } = kind
+        && let Ok(devices) = client.devices().await
+        && let Some(ours) = devices.into_iter().find(|known| known.id == device.id)
+    {
+        device.name = ours.name;
     }
 }
 
@@ -357,5 +389,33 @@ pub(crate) fn wipe(kind: EventKind) {
         for mut secret in [words, qr].into_iter().flatten() {
             zeroize::Zeroize::zeroize(&mut secret);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::Bench;
+
+    #[tokio::test]
+    async fn a_question_stays_open_below_a_code_that_is_drawn_anew() {
+        let bench = Bench::start().await;
+        let code = bench.client.generate(handfast::PairOptions::default()).await.expect("a code");
+        let (session, seq) = (code.session.clone(), code.seq);
+        let shown = Some(Shown::new(zeroize::Zeroizing::new("the words".to_owned()), None));
+        let deadline = Some(Instant::now());
+        let opened = Opened { session, seq, shown, code: None, yes: false, deadline };
+        let mut follower = Follower::new(&bench.context, &bench.client, opened);
+        follower.talk.ask("Allow it?", NO_BY_DEFAULT);
+        follower.draw_again().await;
+        assert_eq!(follower.talk.lift(), "Allow it? [y/N] ");
+        drop(follower);
+        bench.stop().await;
+    }
+
+    #[test]
+    fn a_joiner_sees_how_long_it_has_been_looking() {
+        assert_eq!(searching(Duration::from_millis(12_900)), "Not connected yet: 0:12 so far, Ctrl-C gives up ");
+        assert_eq!(searching(Duration::from_secs(61)), "Not connected yet: 1:01 so far, Ctrl-C gives up ");
     }
 }

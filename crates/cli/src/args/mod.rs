@@ -2,6 +2,7 @@
 
 mod devices;
 mod network;
+mod node;
 mod pair;
 
 use std::path::PathBuf;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub(crate) use devices::{DeviceList, DevicesCommand};
 pub(crate) use network::NetworkArgs;
+pub(crate) use node::node;
 pub(crate) use pair::{Accept, Generate, Join, Nearby, PairCommand, Reject, Which};
 
 use crate::instance::InstanceName;
@@ -23,13 +25,13 @@ const SERVE_LISTEN: [&str; 4] =
 
 const EXAMPLES: &str = "\
 Examples:
-  handfast demo                         watch two devices on this machine pair
-  handfast serve                        run a node: its first lines are its addresses
-  handfast start --bootstrap ADDRESS    run this device, with that node to meet others
-  handfast pair generate                show twelve words and wait for the other device
-  handfast pair join                    enter the words of the other device
-  handfast devices                      the paired devices
-  handfast ping NAME                    round trip to one of them
+  handfast demo                       watch two devices on this machine pair
+  handfast serve                      run a node: it prints its addresses first
+  handfast start --bootstrap ADDRESS  run this device, with that node
+  handfast pair generate              show twelve words, and wait
+  handfast pair join                  enter the words of the other device
+  handfast devices                    the paired devices
+  handfast ping NAME                  round trip to one of them
 
 Every command takes --json: the same facts, one JSON value or one event a line, with stable exit codes.";
 
@@ -172,8 +174,9 @@ Its first lines are the addresses to give to devices as --bootstrap, then it say
 
 Examples:
   handfast serve
-  handfast serve --data /var/lib/handfast-serve --listen /ip4/0.0.0.0/tcp/4001 --metrics 127.0.0.1:9464
-  handfast serve --bootstrap /ip4/198.51.100.2/udp/4001/quic-v1/p2p/12D3KooW…    joins that node's DHT")]
+  handfast serve --listen /ip4/0.0.0.0/tcp/4001 --metrics 127.0.0.1:9464
+  handfast serve --data /var/lib/handfast-serve
+  handfast serve --bootstrap /ip4/198.51.100.2/udp/4001/quic-v1/p2p/12D3KooW…")]
 pub(crate) struct Serve {
     /// Where to listen; repeatable.
     #[arg(long, value_name = "MULTIADDR", default_values = SERVE_LISTEN)]
@@ -182,7 +185,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) external: Vec<handfast::Address>,
     /// Another node of the same DHT; repeatable.
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = node)]
     pub(crate) bootstrap: Vec<handfast::Bootstrap>,
     /// The folder with the node's identity [default: `serve` in the folder of all instances]
     #[arg(long, value_name = "DIR")]
@@ -269,6 +272,14 @@ mod tests {
             "",
         ] {
             assert_eq!(parse(line).err().map(|e| e.exit_code()), Some(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_node_without_its_id_is_answered_with_the_right_form() {
+        for command in ["start", "pair join", "serve"] {
+            let error = parse(&format!("{command} --bootstrap 10.88.0.1:4001")).err().expect(command).to_string();
+            assert!(error.contains("write /ip4/10.88.0.1/udp/4001/quic-v1/p2p/ID"), "{error}");
         }
     }
 

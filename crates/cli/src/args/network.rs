@@ -11,7 +11,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "MULTIADDR")]
     pub(crate) listen: Vec<Address>,
     /// A node to meet others by, as `serve` prints it; repeatable.
-    #[arg(long, value_name = "MULTIADDR")]
+    #[arg(long, value_name = "MULTIADDR", value_parser = super::node)]
     pub(crate) bootstrap: Vec<Bootstrap>,
     /// Do not use the DHT.
     #[arg(long)]

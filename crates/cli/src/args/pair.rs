@@ -134,8 +134,8 @@ pub(crate) struct Which {
 #[command(after_help = "\
 Examples:
   handfast pair accept
-  handfast pair accept --emoji-match     both devices show the same seven emoji
-  handfast pair accept --emoji-differ    they do not: both devices end the pairing")]
+  handfast pair accept --emoji-match   both devices show the same seven emoji
+  handfast pair accept --emoji-differ  they do not: both devices end the pairing")]
 pub(crate) struct Accept {
     #[command(flatten)]
     pub(crate) which: Which,

@@ -6,7 +6,7 @@ use super::Context;
 use crate::args::{DeviceList, DevicesCommand};
 use crate::daemon::Client;
 use crate::instance::Instance;
-use crate::render::lists;
+use crate::render::{clean, lists};
 
 /// Runs the command.
 pub(super) async fn run(context: &Context, list: DeviceList) -> Result<u8, Error> {
@@ -18,10 +18,23 @@ pub(super) async fn run(context: &Context, list: DeviceList) -> Result<u8, Error
         }
         DevicesCommand::Show { device } => context.out.show(&source.show(&device).await?, lists::device),
         DevicesCommand::Rename { device, name } => {
-            context.out.show(&source.rename(&device, &name).await?, lists::device);
+            let renamed = source.rename(&device, &name).await?;
+            context.out.show(&renamed, lists::device);
+            if !context.out.is_json()
+                && let Some(note) = not_as_typed(&name, &renamed.name)
+            {
+                context.out.talk(&note);
+            }
         }
     }
     Ok(0)
+}
+
+/// What is said about a name that was not kept as it was typed, white space apart.
+fn not_as_typed(typed: &str, kept: &str) -> Option<String> {
+    let is_kept = typed.split_whitespace().eq(kept.split_whitespace());
+    let rule = "a name has at most 32 characters, or 64 bytes, and none that cannot be seen";
+    (!is_kept).then(|| format!("note: the name is now \"{}\": {rule}", clean(kept)))
 }
 
 /// Who knows the devices.
@@ -67,5 +80,19 @@ impl Source {
             Source::Running(client) => client.rename(device, name).await,
             Source::Stored(stored) => stored.rename(device, name),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::not_as_typed;
+
+    #[test]
+    fn a_name_that_was_cut_is_told_and_white_space_is_not() {
+        let long = "the blue telephones on the shelf in the hall";
+        let note = not_as_typed(long, &long[..32]).expect("a note");
+        assert!(note.starts_with("note: the name is now \"the blue telephones on the shelf\": "), "{note}");
+        assert!(not_as_typed("bob\u{200b}", "bob").is_some());
+        assert_eq!(not_as_typed(" my  phone\n", "my phone"), None);
     }
 }

@@ -21,7 +21,7 @@ const STDIN_MAX: u64 = 256;
 /// anything is started.
 ///
 /// # Errors
-/// `code_malformed` or `version_mismatch`, `usage` if there is nobody to ask.
+/// `code_malformed` or `version_mismatch`; at the prompt also why the device cannot run.
 pub(super) fn code(
     context: &Context,
     args: &Join,
@@ -31,6 +31,8 @@ pub(super) fn code(
         (Some(given), _) => given.text,
         (None, _) if let Some(picture) = &args.qr_image => read::code_in(picture)?,
         (None, []) if context.term.can_ask() && !context.out.is_json() => {
+            // What keeps this device from running is said before somebody types twelve words for it.
+            super::one_thread(async { Access::check(&context.instance, &args.network).await.map(|()| 0) })?;
             context
                 .out
                 .talk("Enter the twelve words of the other device. Tab completes; four letters of a word are enough.");

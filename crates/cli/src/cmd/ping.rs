@@ -77,9 +77,20 @@ async fn ping(context: &Context, args: &Ping, access: &Access) -> Result<PingRep
         return trip;
     }
     if context.term.stderr && !context.out.is_json() {
-        context.out.talk(&format!("Looking for {}, for up to {} s.", clean(&args.device), FIND.as_secs()));
+        // If the device list does not tell, the ping itself will say why.
+        let connected = access.client.device(&args.device).await.is_ok_and(|device| device.connected);
+        context.out.talk(&waiting(&args.device, connected));
     }
     trip.await
+}
+
+fn waiting(device: &str, connected: bool) -> String {
+    let name = clean(device);
+    if connected {
+        format!("Connected; waiting for an answer of {name}.")
+    } else {
+        format!("Looking for {name}, for up to {} s.", FIND.as_secs())
+    }
 }
 
 fn show(context: &Context, n: u32, trip: PingReply) {
@@ -104,7 +115,13 @@ fn summary(sent: u32, times: &[f64]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::summary;
+    use super::{summary, waiting};
+
+    #[test]
+    fn who_is_connected_is_not_looked_for() {
+        assert_eq!(waiting("bob", true), "Connected; waiting for an answer of bob.");
+        assert_eq!(waiting("bob\r", false), "Looking for bob\u{fffd}, for up to 20 s.");
+    }
 
     #[test]
     fn the_summary_counts_and_measures() {

@@ -29,13 +29,7 @@ impl Hosted {
     /// # Errors
     /// `already_running` if another process runs the device, and whatever keeps it from starting.
     pub(crate) async fn start(instance: &Instance, builder: Builder) -> Result<Hosted, Error> {
-        let device = builder.start().await.map_err(|error| {
-            if error.cause == Cause::AlreadyRunning {
-                let text = format!("the instance \"{}\" is running already", instance.name.as_str());
-                return Error { text, ..error };
-            }
-            error
-        })?;
+        let device = builder.start().await.map_err(|error| named(error, instance))?;
         // The device holds the lock: a socket in the place is nobody's.
         let control = match Control::open(&instance.socket()) {
             Ok(control) => control,
@@ -63,6 +57,15 @@ impl Hosted {
             let _ = self.done.await;
         }
     }
+}
+
+/// An error of the library, which does not know what the instance is called.
+pub(super) fn named(error: Error, instance: &Instance) -> Error {
+    if error.cause == Cause::AlreadyRunning {
+        let text = format!("the instance \"{}\" is running already", instance.name.as_str());
+        return Error { text, ..error };
+    }
+    error
 }
 
 async fn run(device: Handle, mut control: Control, stop: watch::Sender<bool>, stopped: watch::Receiver<bool>) -> End {

@@ -13,7 +13,7 @@ mod wire;
 
 use std::time::Duration;
 
-use handfast::{Builder, Cause, Error};
+use handfast::{Builder, Cause, Error, StoredDevices};
 
 pub(crate) use client::{Client, Feed};
 pub(crate) use hosted::{End, Hosted};
@@ -77,6 +77,29 @@ impl Access {
                 }
                 Err(error) => return Err(error),
                 Ok(hosted) => return Ok(Access { client: Client::of(instance), hosted: Some(hosted) }),
+            }
+        }
+    }
+
+    /// Finds out whether [`Access::running_or_own`] can work, as far as that is seen without starting anything.
+    ///
+    /// # Errors
+    /// Why it cannot.
+    pub(crate) async fn check(instance: &Instance, network: &NetworkArgs) -> Result<(), Error> {
+        let limit = tokio::time::Instant::now() + OTHERS_START;
+        loop {
+            match Access::running(instance).await {
+                Err(error) if error.cause == Cause::NotRunning => {}
+                other => return other.map(drop),
+            }
+            instance.prepare()?;
+            config::builder(instance, None, network)?;
+            match StoredDevices::open(&instance.dir()) {
+                Err(error) if error.cause == Cause::AlreadyRunning && tokio::time::Instant::now() < limit => {
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+                Err(error) => return Err(hosted::named(error, instance)),
+                Ok(_) => return instance.check_writable(),
             }
         }
     }

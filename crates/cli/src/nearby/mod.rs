@@ -2,8 +2,11 @@
 //! selected also shows a code, made at that moment, whose QR the other person may scan instead of comparing; whichever of
 //! the two sessions pairs ends both.
 
+mod ask;
 mod list;
 mod offer;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -13,24 +16,19 @@ use zeroize::Zeroizing;
 
 use crate::cmd::Context;
 use crate::daemon::{Client, Feed};
-use crate::prompt::answers::{ANSWER_CLEARLY, Answers, NO_BY_DEFAULT, NO_DEFAULT, Said};
+use crate::prompt::answers::Answers;
 use crate::prompt::talk::Talk;
 use crate::render::event::{Asker, line};
 use crate::render::{clean, comparison};
-use crate::session::{at, failure, wipe};
+use crate::session::{at, by_our_name, failure, wipe};
 use crate::signals::{INTERRUPTED, Signals};
 
+use ask::{Asking, next_line};
 use list::List;
 use offer::Offer;
 
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
-
-/// How the text of a QR begins.
-const QR_PREFIX: &str = "HANDFAST:";
-
-/// What is asked for while nothing is chosen.
-const CHOICE: &str = "Number of the device to pair with, or wait to be chosen:";
 
 /// What was opened, and what the command line says.
 pub(crate) struct Opened {
@@ -57,26 +55,7 @@ pub(crate) async fn follow(
     signals: &mut Signals,
 ) -> Result<u8, Error> {
     let mut feed = client.events(Some(opened.seq)).await?;
-    let Opened { session, yes, select, qr, .. } = opened;
-    let can_ask = context.term.can_ask() && !context.out.is_json();
-    let mut follower = Follower {
-        context,
-        client,
-        session,
-        offer: Offer::default(),
-        yes,
-        select,
-        qr,
-        list: List::default(),
-        talk: Talk::new(context.term.stderr && !context.out.is_json()),
-        answers: can_ask.then(Answers::start),
-        asking: None,
-        engaged: false,
-        selected: false,
-        scanned: false,
-        withdrawn: None,
-        last: opened.seq,
-    };
+    let mut follower = Follower::new(context, client, opened);
     // Nothing depends on it.
     if let Ok(status) = client.status().await {
         follower.say(&welcome(&status));
@@ -85,17 +64,6 @@ pub(crate) async fn follow(
     follower.talk.below("");
     follower.end_both().await;
     exit
-}
-
-/// What a person at this terminal is asked.
-#[derive(Clone, PartialEq, Eq)]
-enum Asking {
-    /// Which device.
-    Choice,
-    /// "Do both devices show the same?"
-    Comparison,
-    /// "Allow NAME?", in this session.
-    Approval(String),
 }
 
 struct Follower<'a> {
@@ -124,7 +92,30 @@ struct Follower<'a> {
     last: u64,
 }
 
-impl Follower<'_> {
+impl<'a> Follower<'a> {
+    fn new(context: &'a Context, client: &'a Client, opened: Opened) -> Follower<'a> {
+        let Opened { session, seq, yes, select, qr } = opened;
+        let can_ask = context.term.can_ask() && !context.out.is_json();
+        Follower {
+            context,
+            client,
+            session,
+            offer: Offer::default(),
+            yes,
+            select,
+            qr,
+            list: List::default(),
+            talk: Talk::new(context.term.stderr && !context.out.is_json()),
+            answers: can_ask.then(Answers::start),
+            asking: None,
+            engaged: false,
+            selected: false,
+            scanned: false,
+            withdrawn: None,
+            last: seq,
+        }
+    }
+
     async fn run(&mut self, feed: &mut Feed, signals: &mut Signals) -> Result<u8, Error> {
         loop {
             self.ask_for_a_choice();
@@ -176,6 +167,9 @@ impl Follower<'_> {
         let ends =
             event.kind.is_terminal() && (is_ours || self.scanned || matches!(event.kind, EventKind::Paired { .. }));
         let exit = if let EventKind::PairingFailed { exit, .. } = &event.kind { *exit } else { 0 };
+        if !self.context.out.is_json() {
+            by_our_name(self.client, &mut event.kind).await;
+        }
         self.show(&mut event, is_codes, ends);
         let confirmed = self.react(&event.kind, is_codes).await;
         wipe(event.kind);
@@ -250,7 +244,9 @@ impl Follower<'_> {
                 self.question(Asking::Approval(session.clone()), &asker.description(), &asker.question());
             }
         } else if matches!(kind, EventKind::CodeRedrawn { .. }) && self.offer.renew(self.client).await {
-            self.draw();
+            self.draw_anew();
+        } else if is_codes && matches!(kind, EventKind::PairingFailed { .. }) {
+            self.offer.over();
         }
         Ok(())
     }
@@ -286,103 +282,24 @@ impl Follower<'_> {
         }
     }
 
+    /// The same after the QR has changed: a question that is open stays open below it.
+    fn draw_anew(&mut self) {
+        let open = self.talk.lift();
+        self.draw();
+        self.talk.below(&open);
+    }
+
     /// The same, for whoever asked for it.
     fn draw_alone(&mut self) {
-        let question = if self.offer.draw_alone(self.context) {
-            ""
-        } else {
-            "This window is too low for the QR: make it 24 rows high, and type q again."
-        };
-        self.question(Asking::Comparison, question, comparison::QUESTION);
+        let drawn = self.offer.draw_alone(self.context);
+        let note = drawn.err().map(|lack| format!("This window is {lack}, and type q again.")).unwrap_or_default();
+        self.question(Asking::Comparison, &note, comparison::QUESTION);
     }
 
     fn say(&self, text: &str) {
         if !self.context.out.is_json() {
             self.talk.say(text);
         }
-    }
-
-    /// As long as nobody is dealt with.
-    fn ask_for_a_choice(&mut self) {
-        if self.engaged || self.withdrawn.is_some() || self.select.is_some() || self.asking.is_some() {
-            return;
-        }
-        if let Some(answers) = &mut self.answers {
-            answers.ask();
-            self.talk.ask(CHOICE, "");
-            self.asking = Some(Asking::Choice);
-        }
-    }
-
-    fn question(&mut self, asking: Asking, description: &str, question: &str) {
-        if !description.is_empty() {
-            self.say(description);
-        }
-        let Some(answers) = &mut self.answers else {
-            let (session, yes, no) = match &asking {
-                Asking::Approval(session) => (session, "accept", "reject"),
-                Asking::Comparison | Asking::Choice => (&self.session, "accept --emoji-match", "accept --emoji-differ"),
-            };
-            let how = format!("Answer with `handfast pair {yes} {session}` or `handfast pair {no} {session}`.");
-            self.talk.say(&format!("{question} {}", self.context.instance.in_commands(&how)));
-            return;
-        };
-        answers.ask();
-        self.talk.ask(question, if matches!(asking, Asking::Approval(_)) { NO_BY_DEFAULT } else { NO_DEFAULT });
-        self.asking = Some(asking);
-    }
-
-    async fn answer(&mut self, text: &str) {
-        let Some(asking) = self.asking.take() else { return };
-        self.talk.entered();
-        let said = Said::of(text);
-        let answered = match asking {
-            Asking::Choice => match self.list.numbered(text) {
-                Some(device) => {
-                    let selected = self.client.select(&device.id.clone()).await.map(drop);
-                    // The event says so too, but the next question would be asked before it is there.
-                    self.engaged |= selected.is_ok();
-                    selected
-                }
-                None if text.trim().is_empty() => Ok(()),
-                None => Err(Error::because(Cause::Usage, "there is no device with this number")),
-            },
-            Asking::Comparison if self.offer.is_open() && text.trim().eq_ignore_ascii_case("q") => {
-                return self.draw_alone();
-            }
-            Asking::Comparison if is_qr(text) => return drop(self.confirm_by(text).await),
-            // Nobody is there who could compare.
-            Asking::Comparison if said == Said::Over => {
-                self.client.answer(Some(self.session.clone()), false).await.map(drop)
-            }
-            // A number, say, that was meant for the list.
-            Asking::Comparison if matches!(said, Said::Unclear | Said::Nothing) => {
-                return self.question(asking, ANSWER_CLEARLY, comparison::QUESTION);
-            }
-            Asking::Approval(_) if said == Said::Unclear => {
-                return self.question(asking, ANSWER_CLEARLY, "Allow it?");
-            }
-            Asking::Comparison => self.client.compare(Some(self.session.clone()), said == Said::Yes).await.map(drop),
-            Asking::Approval(session) => self.client.answer(Some(session), said == Said::Yes).await.map(drop),
-        };
-        if let Err(error) = answered {
-            // It was answered elsewhere, or too late: the events say how that went.
-            self.talk.say(&format!("Not done: {error}."));
-        }
-    }
-
-    /// Gives the QR text of the selected device; one that is none leaves the comparison open.
-    async fn confirm_by(&mut self, text: &str) -> Result<(), Error> {
-        let confirmed = self.client.confirm_by(text.trim()).await;
-        if let Err(error) = &confirmed {
-            self.say(&format!("Not confirmed: {error}. The comparison is still open."));
-            let question = comparison::QUESTION;
-            self.question(Asking::Comparison, "", question);
-            if self.answers.is_some() {
-                return Ok(());
-            }
-        }
-        confirmed.map(drop)
     }
 
     /// When the device that the command line names is to be selected, if it is there.
@@ -430,16 +347,4 @@ fn welcome(status: &Status) -> String {
          for devices on which `handfast pair nearby` runs as well.",
         clean(&status.name)
     )
-}
-
-fn is_qr(text: &str) -> bool {
-    text.trim().get(..QR_PREFIX.len()).is_some_and(|head| head.eq_ignore_ascii_case(QR_PREFIX))
-}
-
-/// The next line that is typed, if one is asked for.
-async fn next_line(answers: &mut Option<Answers>, asked: bool) -> Zeroizing<String> {
-    match answers {
-        Some(answers) if asked => answers.next_line().await,
-        _ => std::future::pending().await,
-    }
 }

@@ -6,7 +6,7 @@ use handfast::{Error, PairOptions};
 
 use crate::cmd::Context;
 use crate::daemon::{Client, CodeReply};
-use crate::render::code::{Look, NEARBY_QR, qr_screen};
+use crate::render::code::{Look, NEARBY_QR, TooSmall, qr_screen};
 use crate::term::Term;
 
 /// Life of the code that is shown beside a comparison, which has 120 s; the rest is for the way.
@@ -46,6 +46,11 @@ impl Offer {
         Ok(())
     }
 
+    /// It has ended by itself: its QR leads nowhere any more.
+    pub(super) fn over(&mut self) {
+        self.code = None;
+    }
+
     /// Ends it. One that has ended already cannot be withdrawn, and need not be.
     pub(super) async fn withdraw(&mut self, client: &Client) {
         self.code = None;
@@ -65,23 +70,22 @@ impl Offer {
     /// Draws the QR where people look; programs get it in an event. False if there is no room for it above the
     /// comparison.
     pub(super) fn draw(&self, context: &Context) -> bool {
-        self.draw_above(context, COMPARISON_ROWS)
+        self.draw_above(context, COMPARISON_ROWS).is_ok()
     }
 
-    /// Draws the QR with nothing but the question below.
-    pub(super) fn draw_alone(&self, context: &Context) -> bool {
+    /// Draws the QR with nothing but the question below, or says what the terminal is too small for.
+    pub(super) fn draw_alone(&self, context: &Context) -> Result<(), TooSmall> {
         self.draw_above(context, NEARBY_QR)
     }
 
-    fn draw_above(&self, context: &Context, below: usize) -> bool {
-        let Some(code) = &self.code else { return true };
+    fn draw_above(&self, context: &Context, below: usize) -> Result<(), TooSmall> {
+        let Some(code) = &self.code else { return Ok(()) };
         if !context.term.stdout || context.out.is_json() {
-            return true;
+            return Ok(());
         }
         let (columns, rows) = Term::size();
-        let look = Look { columns, rows: rows.saturating_sub(below), colour: context.term.colour };
-        let screen = qr_screen(&code.qr, look);
-        screen.iter().for_each(|screen| context.out.text(screen));
-        screen.is_some()
+        let screen = qr_screen(&code.qr, Look { columns, rows, colour: context.term.colour }, below)?;
+        context.out.text(&screen);
+        Ok(())
     }
 }

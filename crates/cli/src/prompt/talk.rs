@@ -52,6 +52,14 @@ impl Talk {
         self.below(&text[..end]);
     }
 
+    /// Takes the line below away and gives it, to be put back when something else has been drawn in its place: it may be
+    /// a question that is open.
+    pub(crate) fn lift(&mut self) -> String {
+        let text = self.below.clone();
+        self.below("");
+        text
+    }
+
     /// Asks for an answer at the end of the line below. What does not fit there stays above it.
     pub(crate) fn ask(&mut self, question: &str, keys: &str) {
         let whole = format!("{question} {keys} ");

@@ -31,6 +31,14 @@ impl Drawing {
         })
     }
 
+    /// Columns and rows that the smallest drawing of `text` takes.
+    pub(crate) fn least(text: &str) -> (usize, usize) {
+        let drawings = TRIES
+            .iter()
+            .filter_map(|(level, quiet)| Some(Drawing { symbol: Symbol::new(text, *level)?, quiet: *quiet }));
+        drawings.map(|drawing| (drawing.columns(), drawing.rows())).min().unwrap_or_default()
+    }
+
     /// Columns of the terminal that it takes.
     pub(crate) fn columns(&self) -> usize {
         self.symbol.side(self.quiet)

@@ -63,21 +63,56 @@ pub(crate) fn screen(words: &str, qr: &str, look: Look) -> Zeroizing<String> {
 /// Rows that the QR of `pair nearby` leaves for the question.
 pub(crate) const NEARBY_QR: usize = 1;
 
-/// The QR alone, for whoever has selected this device and would rather scan than compare; none if the rows of `look`, all
-/// of which it may take, are too few for it.
-pub(crate) fn qr_screen(qr: &str, look: Look) -> Option<Zeroizing<String>> {
+/// What a terminal must have for a QR that it has no room for.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum TooSmall {
+    /// So many columns.
+    Narrow(usize),
+    /// So many rows.
+    Low(usize),
+    /// So many of both.
+    Both(usize, usize),
+}
+
+impl std::fmt::Display for TooSmall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            TooSmall::Narrow(columns) => write!(f, "too narrow for the QR: make it {columns} columns wide"),
+            TooSmall::Low(rows) => write!(f, "too low for the QR: make it {rows} rows high"),
+            TooSmall::Both(columns, rows) => {
+                write!(f, "too small for the QR: make it {columns} columns wide and {rows} rows high")
+            }
+        }
+    }
+}
+
+/// The QR alone, for whoever has selected this device and would rather scan than compare, with `below` rows left free.
+///
+/// # Errors
+/// What the terminal lacks.
+pub(crate) fn qr_screen(qr: &str, look: Look, below: usize) -> Result<Zeroizing<String>, TooSmall> {
     let mut text = page();
     if !look.colour {
         push_lines(&mut text, &["Who chose this device may paste this instead of comparing emoji:", qr]);
-        return Some(text);
+        return Ok(text);
     }
-    let drawing = Drawing::fit(qr, look.columns, look.rows.saturating_sub(1))?;
+    // The line above it.
+    let others = below + 1;
+    let drawing = Drawing::fit(qr, look.columns, look.rows.saturating_sub(others)).ok_or_else(|| {
+        let (columns, rows) = Drawing::least(qr);
+        let (columns, rows) = (columns, rows + others);
+        match (look.columns < columns, look.rows < rows) {
+            (true, false) => TooSmall::Narrow(columns),
+            (false, _) => TooSmall::Low(rows),
+            (true, true) => TooSmall::Both(columns, rows),
+        }
+    })?;
     push_lines(&mut text, &["Who chose this device may scan this instead of comparing emoji:"]);
     for row in 0..drawing.rows() {
         drawing.push_line(row, &mut text);
         text.push('\n');
     }
-    Some(text)
+    Ok(text)
 }
 
 /// Words to the right of the QR.
@@ -260,14 +295,24 @@ mod tests {
 
     #[test]
     fn the_qr_of_pair_nearby_is_whole_or_not_there() {
-        let shown = |rows| qr_screen(&qr_text(120), Look { columns: 80, rows, colour: true });
-        for rows in [24 - NEARBY_QR, 30] {
-            let text = shown(rows).expect("room");
-            assert!(text.lines().count() <= rows, "{rows}");
+        let shown = |rows, below| qr_screen(&qr_text(120), Look { columns: 80, rows, colour: true }, below);
+        for rows in [24, 30] {
+            let text = shown(rows, NEARBY_QR).expect("room");
+            assert!(text.lines().count() + NEARBY_QR <= rows, "{rows}");
         }
-        assert!(shown(24 - 8).is_none());
-        let text = qr_screen(&qr_text(120), Look { columns: 80, rows: 5, colour: false }).expect("text");
+        assert!(shown(24, 8).is_err());
+        let text = qr_screen(&qr_text(120), Look { columns: 80, rows: 5, colour: false }, 1).expect("text");
         assert!(text.lines().any(|line| line == qr_text(120)));
+    }
+
+    #[test]
+    fn a_terminal_without_room_for_the_qr_is_told_which_way_it_is_too_small_and_how_large_suffices() {
+        let shown = |columns, rows| qr_screen(&qr_text(120), Look { columns, rows, colour: true }, NEARBY_QR).map(drop);
+        assert_eq!(shown(41, 23), Ok(()));
+        assert_eq!(shown(40, 60), Err(TooSmall::Narrow(41)));
+        assert_eq!(shown(200, 22), Err(TooSmall::Low(23)));
+        assert_eq!(shown(40, 22), Err(TooSmall::Both(41, 23)));
+        assert_eq!(TooSmall::Narrow(41).to_string(), "too narrow for the QR: make it 41 columns wide");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
                 None => text,
             })
         }
-        EventKind::RequestRejected { .. } => Some("Turned down; waiting for others.".to_owned()),
+        EventKind::RequestRejected { .. } => Some("Nothing came of it; waiting for others.".to_owned()),
         EventKind::PairingFailed { text, hint, .. } => Some(error(text, hint)),
         EventKind::TroubleNoticed { cause, text, hint, .. } => Some(trouble(cause, text, hint)),
         // A question is asked, not told, and the rest is not about sessions.

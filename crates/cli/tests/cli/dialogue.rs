@@ -1,9 +1,12 @@
 //! The same commands at a terminal, which `script` (bsdutils, a part of every Debian) plays, with a person who types.
 
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Instant;
+
+use rustix::process::Signal;
 
 use crate::support::{Home, LIMIT, LISTEN, network};
 
@@ -172,7 +175,8 @@ fn a_question_ends_when_it_is_answered_elsewhere_and_ctrl_c_withdraws() {
 fn c9_the_prompt_completes_and_marks_and_takes_only_a_right_code() {
     let home = Home::new();
     let mut joins = Dialogue::start(&home, "bob", &[&["pair", "join"], LISTEN.as_slice()].concat());
-    joins.until("Words: ");
+    let asked = joins.until("Words: ");
+    assert!(asked.contains("four letters of a\r\nword are enough."), "broken between words: {asked:?}");
     joins.type_keys("legal winn\t");
     joins.until("winner ");
     joins.type_keys("thnk ");
@@ -192,4 +196,56 @@ fn c9_the_prompt_completes_and_marks_and_takes_only_a_right_code() {
     gives_up.until("Words: ");
     gives_up.type_keys("legal \u{3}");
     assert_eq!(gives_up.end().0, Some(130));
+}
+
+#[test]
+fn who_has_entered_a_code_sees_for_how_long_it_is_looked_for() {
+    let home = Home::new();
+    let (_node, address) = home.node();
+    let mut joins = Dialogue::start(&home, "bob", &[&["pair", "join"], network(&address).as_slice()].concat());
+    joins.until("Words: ");
+    joins.type_keys(&format!("{NOBODYS}\r"));
+    joins.until("Not connected yet: 0:02 so far");
+    joins.type_keys("\u{3}");
+    assert_eq!(joins.end().0, Some(130));
+}
+
+/// Also with a store whose key is lost, and a configuration that cannot be understood.
+#[test]
+fn nobody_is_asked_for_words_that_could_not_be_used() {
+    let home = Home::new();
+    let dir = home.instance("bob");
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&dir).expect("made");
+    let refused = |why: &str, exit: i32| {
+        let mut joins = Dialogue::start(&home, "bob", &["pair", "join"]);
+        let shown = joins.until(why);
+        assert!(!shown.contains("Words: "), "{shown}");
+        assert_eq!(joins.end().0, Some(exit), "{shown}");
+    };
+    let set = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("chmod");
+    };
+    set(&dir, 0o755);
+    // One word, which is not broken.
+    refused("chmod", 11);
+    set(&dir, 0o700);
+    let (config, store) = (dir.join("config.toml"), dir.join("store.redb"));
+    std::fs::write(&config, "nmae = 1\n").expect("written");
+    refused("nmae", 2);
+    std::fs::remove_file(&config).expect("removed");
+    std::fs::write(&store, "a store of another device").expect("written");
+    set(&store, 0o600);
+    refused("store.key", 11);
+}
+
+#[test]
+fn a_device_that_is_connected_and_slow_is_not_looked_for() {
+    let home = Home::new();
+    let (_node, address) = home.node();
+    let [_alice, bob] = home.paired(&address);
+    assert_eq!(home.ask("alice", &["ping", "bob", "--count", "1"])["event"], "pong");
+    bob.signal(Signal::STOP);
+    let mut pings = Dialogue::start(&home, "alice", &["ping", "bob", "--count", "1"]);
+    let said = pings.until("waiting for an answer of bob.");
+    assert!(!said.contains("Looking for"), "{said}");
 }

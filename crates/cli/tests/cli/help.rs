@@ -41,6 +41,9 @@ fn the_help_is_the_one_that_was_reviewed() {
         let name = format!("handfast {command}");
         whole.push_str(&format!("$ {} --help\n{}\n\n", name.trim_end(), lines.join("\n")));
     }
+    let examples = whole.lines().filter(|line| line.starts_with("  handfast "));
+    let wide: Vec<&str> = examples.filter(|line| line.chars().count() > 80).collect();
+    assert!(wide.is_empty(), "wider than a usual terminal: {wide:#?}");
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cli/help.txt");
     if std::env::var_os(BLESS).is_some() {
         std::fs::write(&file, &whole).expect("written");

@@ -77,3 +77,21 @@ fn paired_devices_are_listed_and_renamed_without_a_daemon_too() {
     let refused = home.run("alice", &["devices", "rename", id, " "]);
     assert_eq!((refused.exit(), refused.errors.len()), (Some(2), 2), "{:?}", refused.errors);
 }
+
+#[test]
+fn a_name_that_was_given_here_is_used_when_the_device_is_paired_again_and_one_that_was_cut_is_told() {
+    let home = Home::new();
+    let (_node, address) = home.node();
+    let _daemons = home.paired(&address);
+    let long = "the blue telephones on the shelf in the hall";
+    let renamed = home.run("alice", &["devices", "rename", "bob", long]);
+    assert_eq!((renamed.exit(), renamed.errors.len()), (Some(0), 1), "{:?}", renamed.errors);
+    let note = "note: the name is now \"the blue telephones on the shelf\": a name has at most 32 characters";
+    assert!(renamed.errors[0].starts_with(note), "{:?}", renamed.errors);
+    let renamed = home.run("alice", &["devices", "rename", &long[..32], "my phone"]);
+    assert_eq!((renamed.exit(), renamed.errors.len()), (Some(0), 0), "{:?}", renamed.errors);
+
+    let [shown, joined] = home.pair();
+    assert!(shown.errors.iter().any(|line| line.starts_with("Paired with my phone (")), "{:?}", shown.errors);
+    assert!(joined.lines.iter().any(|line| line.starts_with("Paired with alice (")), "{:?}", joined.lines);
+}

@@ -89,6 +89,22 @@ impl Home {
         (node, address)
     }
 
+    /// Starts the daemons of alice and bob, who are paired.
+    pub(crate) fn paired(&self, node: &str) -> [Running; 2] {
+        let daemons = ["alice", "bob"].map(|name| self.daemon(name, node));
+        self.pair();
+        daemons
+    }
+
+    /// Pairs alice, who shows the code, with bob; gives what both have said.
+    pub(crate) fn pair(&self) -> [Ended; 2] {
+        let shows = self.start("alice", &["pair", "generate", "--yes"]);
+        let joins = self.start_with("bob", &["pair", "join", "-", "--yes"], &shows.line()).end();
+        let both = [shows.end(), joins];
+        assert!(both.iter().all(|ended| ended.exit() == Some(0)), "{:?} {:?}", both[0].errors, both[1].errors);
+        both
+    }
+
     /// Starts the daemon of an instance, named as the instance.
     pub(crate) fn daemon(&self, instance: &str, node: &str) -> Running {
         let args = [&["start", "--foreground", "--json", "--name", instance], network(node).as_slice()].concat();
