@@ -230,7 +230,7 @@ impl<'a> Follower<'a> {
         if matches!(kind, EventKind::DeviceSelected { .. }) {
             (self.engaged, self.selected) = (true, true);
         } else if matches!(kind, EventKind::RequestRejected { .. }) {
-            self.engaged = false;
+            (self.engaged, self.selected) = (false, false);
             self.asking = None;
             self.offer.withdraw(self.client).await;
         } else if let EventKind::ComparisonNeeded { comparison, .. } = kind {
@@ -254,7 +254,7 @@ impl<'a> Follower<'a> {
     /// Asks whether both devices show the same, unless a QR says who the other one is.
     async fn compare(&mut self, description: &str) -> Result<(), Error> {
         self.engaged = true;
-        if let Some(qr) = self.qr.take() {
+        if let Some(qr) = self.qr.take_if(|_| self.selected) {
             self.say(description);
             self.asking = None;
             return self.confirm_by(&qr).await;

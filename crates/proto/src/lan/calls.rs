@@ -17,8 +17,10 @@ use crate::wire::confirm::{Answer, CONFIRM_LEN, Call, Op, Status};
 const MAX_RUNNING: usize = 8;
 /// Calls to others in a minute (section 12).
 const MAX_PER_MINUTE: usize = 20;
-/// Once so many were made, nobody is called again who was called before without news: newcomers have the rest.
+/// Of them to peers that were called before,
 const MAX_AGAIN_PER_MINUTE: usize = 10;
+/// and to newcomers: neither the ones nor the others can use up all of them.
+const MAX_NEW_PER_MINUTE: usize = 14;
 /// Shortest pause between two calls to one peer.
 const CALL_AGAIN: Duration = Duration::from_secs(5);
 /// Ports below are not called: no listener chosen by a system is there, and other services are.
@@ -31,8 +33,8 @@ const FORGET: Duration = Duration::from_secs(6);
 pub(super) struct Calls {
     next: u64,
     running: BTreeMap<CallId, Running>,
-    /// When others were called in the last minute.
-    made: std::collections::VecDeque<Time>,
+    /// When others were called in the last minute, and whether they had been called before.
+    made: std::collections::VecDeque<(Time, bool)>,
 }
 
 struct Running {
@@ -64,9 +66,16 @@ impl Calls {
 
     fn forget(&mut self, now: Time) {
         self.running.retain(|_, r| r.until > now);
-        while self.made.front().is_some_and(|at| now.since(*at) >= Duration::from_secs(60)) {
+        while self.made.front().is_some_and(|(at, _)| now.since(*at) >= Duration::from_secs(60)) {
             self.made.pop_front();
         }
+    }
+
+    /// Whether one more peer may be called that was, or was not, called before.
+    fn may_call(&self, again: bool) -> bool {
+        let alike = self.made.iter().filter(|(_, a)| *a == again).count();
+        let most = if again { MAX_AGAIN_PER_MINUTE } else { MAX_NEW_PER_MINUTE };
+        alike < most && self.made.len() < MAX_PER_MINUTE
     }
 
     fn start(&mut self, window: WindowId, to: Callee, echo: [u8; 32], now: Time) -> CallId {
@@ -86,14 +95,13 @@ impl Lan {
             while self.calls.has_room()
                 && let Some(index) = self.next_to_call(id, now)
             {
-                self.calls.made.push_back(now);
                 self.call_peer(id, index, now);
             }
         }
     }
 
-    /// The peer of a window that is called next: one with news first, then a device nearby that has answered before, and
-    /// of several the one that waits longest. Whoever has news all the time waits like the others.
+    /// The peer of a window that is called next: who was not called yet, then who has answered before, and of several the
+    /// one that waits longest. Whoever has news all the time waits like the others.
     fn next_to_call(&self, id: WindowId, now: Time) -> Option<usize> {
         let window = self.windows.get(&id).filter(|w| !w.is_over && w.confirm_port() != 0)?;
         let since = |p: &Peer, wait| p.called.is_none_or(|at| now.since(at) >= wait);
@@ -101,17 +109,16 @@ impl Lan {
             let listens = p.ports.confirm >= MIN_PORT && p.spki != [0; 32];
             listens && window.peers.iter().filter(|other| other.ip == p.ip).all(|other| since(other, CALL_AGAIN))
         };
-        let made = self.calls.made.len();
-        let may_again = window.keys().is_none() && made < MAX_AGAIN_PER_MINUTE;
-        let again = |p: &Peer| may_again && p.answered && since(p, NEARBY_CALL_AGAIN);
-        let wanted = |p: &Peer| made < MAX_PER_MINUTE && (p.due || again(p)) && callable(p);
+        let due = |p: &Peer| p.due || window.keys().is_none() && since(p, NEARBY_CALL_AGAIN);
+        let wanted = |p: &Peer| due(p) && callable(p) && self.calls.may_call(p.called.is_some());
         let peers = window.peers.iter().enumerate().filter(|(_, p)| wanted(p));
-        peers.min_by_key(|(_, p)| (!p.due, p.called)).map(|(index, _)| index)
+        peers.min_by_key(|(_, p)| (p.called.is_some(), !p.answered, p.called)).map(|(index, _)| index)
     }
 
     fn call_peer(&mut self, id: WindowId, index: usize, now: Time) {
         let Some(window) = self.windows.get_mut(&id) else { return };
         let peer = &mut window.peers[index];
+        self.calls.made.push_back((now, peer.called.is_some()));
         (peer.due, peer.called) = (false, Some(now));
         let (nid, ip, own, ports, spki) = (peer.nid, peer.ip, peer.own, peer.ports, peer.spki);
         let call = Call {

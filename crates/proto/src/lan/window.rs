@@ -320,6 +320,10 @@ impl Window {
     pub(super) fn heard(&mut self, peer: Peer) -> Option<usize> {
         if let Some(index) = self.peers.iter().position(|p| p.nid == peer.nid && p.ip == peer.ip) {
             let known = &mut self.peers[index];
+            // Id and key change together: this is somebody else, in a datagram that bears its address.
+            if known.answered && known.spki != peer.spki {
+                return None;
+            }
             known.alive = peer.alive;
             known.beacons |= peer.beacons;
             let elsewhere = !known.met_on.contains(&peer.interface) && known.met_on.len() < place::MAX_INTERFACES;
@@ -328,7 +332,6 @@ impl Window {
             }
             let changed = known.ports != peer.ports || known.spki != peer.spki;
             if changed {
-                known.answered &= known.spki == peer.spki;
                 (known.ports, known.spki, known.due) = (peer.ports, peer.spki, true);
             }
             return (changed || elsewhere && self.keys().is_none()).then_some(index);

@@ -63,13 +63,16 @@ fn attack_31_a_commitment_that_is_opened_wrongly_late_early_or_twice_shows_nothi
     }
     assert_eq!(bench.causes(), [Cause::TooManyAttempts]);
 
-    // Late: H3 in its place.
+    // Late: H3 in its place, which counts as well.
     let mut bench = Bench::new(1);
     let (_, code) = bench.code_with(600, VERIFY);
-    let (stream, sealed) = up_to_s3(&mut bench, &code);
-    bench.hand(stream, sealed.h3(&[51; 32], Lie::default()));
-    assert!(bench.closed.contains(&stream) && bench.shown().is_none() && bench.asked() == 0);
-    assert_eq!(bench.state(), "open");
+    for round in 1..=3 {
+        let (stream, sealed) = up_to_s3(&mut bench, &code);
+        bench.hand(stream, sealed.h3(&[51; 32], Lie::default()));
+        assert!(bench.closed.contains(&stream) && bench.shown().is_none() && bench.asked() == 0);
+        assert_eq!(bench.state(), if round < 3 { "open" } else { "failed" });
+    }
+    assert_eq!(bench.causes(), [Cause::TooManyAttempts]);
 
     // Early: before H2 was even there.
     let (_, [p1, _]) = byhand::join_comparing(&code, EVIL, bench.tid);

@@ -26,11 +26,7 @@ impl Initiator {
         let step = match step {
             step if step.is_repeat(&frame) => step,
             Step::AwaitS3 { hs, .. } if frame.kind() == FrameType::S3 => {
-                let Ok(hs) = hs.handle(&frame) else {
-                    attempt.close(cx);
-                    self.count_failed_proof(cx);
-                    return;
-                };
+                let Ok(hs) = hs.handle(&frame) else { return self.spoiled(&attempt, cx) };
                 if self.invitation.is_nearby() {
                     self.connected(&attempt.from, cx);
                 }
@@ -65,7 +61,8 @@ impl Initiator {
                 Err(_) => return self.end_with(*attempt, Outcome::Failed(Cause::ConnectionLost), cx),
             },
             // Not what the step expects: the stream ends, and what is stored stays as section 8 says.
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } => return attempt.close(cx),
+            Step::AwaitS3 { .. } => return self.spoiled(&attempt, cx),
+            Step::AwaitH3 { .. } => return attempt.close(cx),
             Step::Compare { .. } | Step::Confirmed { .. } => {
                 return self.end_with(*attempt, Outcome::Failed(Cause::AuthenticationFailed), cx);
             }

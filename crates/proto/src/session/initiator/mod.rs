@@ -461,14 +461,20 @@ impl Initiator {
         }
     }
 
-    /// The joiner being served does not go on. If it was told to compare, it knows what our screen would have shown: one that
-    /// could begin as often as it likes would take the run whose emoji suit it. So that counts, like a wrong proof.
+    /// The joiner being served does not go on.
     pub(super) fn forsaken(&mut self, cx: &mut Context<'_>) {
-        let Some((attempt, step)) = self.take_attempt() else { return };
-        attempt.close(cx);
-        if !matches!(step, Step::AwaitS3 { .. }) {
-            return;
+        match self.take_attempt() {
+            Some((attempt, Step::AwaitS3 { .. })) => self.spoiled(&attempt, cx),
+            Some((attempt, _)) => attempt.close(cx),
+            None => {}
         }
+    }
+
+    /// This joiner was told to compare, and did not open what it had committed itself to. It knows what our screen would
+    /// have shown: one that could begin as often as it likes would take the run whose emoji suit it. So that counts, like
+    /// a wrong proof.
+    fn spoiled(&mut self, attempt: &Attempt, cx: &mut Context<'_>) {
+        attempt.close(cx);
         match attempt.who {
             Some(who) => cx.strikes.strike(who, cx.now.time),
             None => self.count_failed_proof(cx),

@@ -10,7 +10,6 @@ use crate::addr::{Address, Transport};
 use crate::lan::NearbyDevice;
 use crate::session::{Inbound, Striker};
 use crate::wire::beacon::Nid;
-use crate::wire::info::DeviceName;
 
 /// Places at which devices were met; the machine of the local network has no more.
 const MAX_MET: usize = 64;
@@ -35,7 +34,7 @@ pub(super) enum Change {
 impl List {
     /// A device is there, or says more of itself.
     pub(super) fn seen(&mut self, device: NearbyDevice) -> Change {
-        let before = self.shown(device.nid);
+        let before = self.line(device.nid);
         let nid = device.nid;
         match self.met.iter().position(|d| (d.nid, d.ip) == (nid, device.ip)) {
             Some(index) => self.met[index] = device,
@@ -47,7 +46,7 @@ impl List {
 
     /// Nobody with this id is at this address any more. A line keeps its owner as long as that has another place.
     pub(super) fn gone(&mut self, nid: Nid, ip: IpAddr) -> Change {
-        let before = self.shown(nid);
+        let before = self.line(nid);
         let heir = self.places(nid).nth(1).cloned();
         let Some(index) = self.met.iter().position(|d| (d.nid, d.ip) == (nid, ip)) else { return Change::Nothing };
         let was_first = self.met.iter().position(|d| d.nid == nid) == Some(index);
@@ -101,19 +100,36 @@ impl List {
         Some(line)
     }
 
-    /// What of a line people see, or mean when they choose it.
-    fn shown(&self, nid: Nid) -> Option<(Option<DeviceName>, [u8; 32])> {
-        self.line(nid).map(|line| (line.name, line.spki))
+    /// Which device a choice of this line means.
+    pub(super) fn chosen(&self, nid: Nid) -> Option<Chosen> {
+        self.places(nid).next().map(|d| Chosen { nid, spki: d.spki })
     }
 
-    fn change(&self, nid: Nid, before: Option<(Option<DeviceName>, [u8; 32])>) -> Change {
+    /// Whether the line is still that of the device that was chosen; one that had no key yet may have one now.
+    pub(super) fn is_still(&self, chosen: &Chosen) -> bool {
+        self.places(chosen.nid).next().is_some_and(|d| chosen.spki == [0; 32] || chosen.spki == d.spki)
+    }
+
+    fn change(&self, nid: Nid, before: Option<NearbyDevice>) -> Change {
         match (self.line(nid), before) {
-            (Some(line), Some((name, spki))) if (&line.name, line.spki) == (&name, spki) => Change::Nothing,
+            (Some(line), Some(before)) if line.name == before.name && is_same(&line, &before) => Change::Nothing,
             (Some(line), _) => Change::Line(line),
             (None, Some(_)) => Change::Gone,
             (None, None) => Change::Nothing,
         }
     }
+}
+
+/// A device that our person has chosen.
+#[derive(Clone, Debug)]
+pub(super) struct Chosen {
+    pub(super) nid: Nid,
+    spki: [u8; 32],
+}
+
+/// At the same place or under the same key.
+fn is_same(a: &NearbyDevice, b: &NearbyDevice) -> bool {
+    a.ip == b.ip || a.spki == b.spki && a.spki != [0; 32]
 }
 
 /// Where a device is dialled. Only a connection over TCP says at which address it came in, which the other side wants to

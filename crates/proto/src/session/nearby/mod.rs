@@ -25,7 +25,7 @@ use crate::time::Time;
 use crate::wire::beacon::Nid;
 use crate::wire::frames::Frame;
 
-use list::{Change, List, tcp_addresses};
+use list::{Change, Chosen, List, tcp_addresses};
 
 /// Why a device of the list was not asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -57,12 +57,12 @@ pub(super) struct Nearby {
     host: Initiator,
     guest: Option<Guest>,
     /// Our person has selected a device that asked for the same: it is asked after all if that comes to nothing.
-    awaited: Option<Nid>,
+    awaited: Option<Chosen>,
 }
 
 /// The device that our person selected.
 struct Guest {
-    nid: Nid,
+    chosen: Chosen,
     joiner: Box<Joiner>,
     ips: Vec<IpAddr>,
     /// The comparison whose place a scanned QR takes. It is left open until the code is proven: its end would be taken
@@ -89,7 +89,9 @@ impl Nearby {
         let nid = device.nid;
         let change = self.list.seen(device);
         let places = self.welcome_places(nid, cx);
-        if let Some(guest) = self.guest.as_mut().filter(|guest| guest.nid == nid) {
+        // The line may be somebody else's by now.
+        let is_asked = |guest: &&mut Guest| guest.chosen.nid == nid && self.list.is_still(&guest.chosen);
+        if let Some(guest) = self.guest.as_mut().filter(is_asked) {
             guest.ips = places.iter().map(|d| d.ip).collect();
             guest.joiner.learned(tcp_addresses(&places), cx);
         }
@@ -103,6 +105,7 @@ impl Nearby {
         if self.is_live() {
             self.tell(nid, change, cx);
         }
+        self.settle(cx);
     }
 
     fn tell(&self, nid: Nid, change: Change, cx: &mut Context<'_>) {
@@ -130,9 +133,7 @@ impl Nearby {
         if !self.is_live() {
             return Err(SelectError::NoSession);
         }
-        if self.list.places(nid).next().is_none() {
-            return Err(SelectError::Unknown);
-        }
+        let chosen = self.list.chosen(nid).ok_or(SelectError::Unknown)?;
         if self.welcome_places(nid, cx).is_empty() {
             return Err(SelectError::Refused);
         }
@@ -142,13 +143,13 @@ impl Nearby {
         match self.host.serves() {
             // It has asked for the same: its comparison is there or on its way.
             Some(served) if self.is_at_a_place_of(nid, &served) => {
-                self.awaited = (!served.shown).then_some(nid);
+                self.awaited = Some(chosen).filter(|_| !served.shown);
                 return Ok(());
             }
             Some(served) if served.shown || !self.host.drop_joiners(cx) => return Err(SelectError::Busy),
             Some(_) | None => {}
         }
-        self.begin(nid, cx)
+        self.begin(chosen, cx)
     }
 
     /// Somebody else may use its id.
@@ -156,14 +157,17 @@ impl Nearby {
         served.who.is_some_and(|who| who.nid == nid && self.list.places(nid).any(|d| d.ip == who.address))
     }
 
-    /// Asks a device.
-    fn begin(&mut self, nid: Nid, cx: &mut Context<'_>) -> Result<(), SelectError> {
-        let places = self.welcome_places(nid, cx);
+    /// Asks the device that was chosen.
+    fn begin(&mut self, chosen: Chosen, cx: &mut Context<'_>) -> Result<(), SelectError> {
+        if !self.list.is_still(&chosen) {
+            return Err(SelectError::Unknown);
+        }
+        let places = self.welcome_places(chosen.nid, cx);
         let first = places.first().ok_or(SelectError::Refused)?;
-        let whom = Striker { nid, address: first.ip };
+        let whom = Striker { nid: chosen.nid, address: first.ip };
         let joiner = Joiner::nearby(self.id.clone(), whom, tcp_addresses(&places), self.options, cx);
         let ips = places.iter().map(|d| d.ip).collect();
-        self.guest = Some(Guest { nid, joiner: Box::new(joiner), ips, superseded: None });
+        self.guest = Some(Guest { chosen, joiner: Box::new(joiner), ips, superseded: None });
         Ok(())
     }
 
@@ -196,9 +200,6 @@ impl Nearby {
     /// Takes such a P1.
     pub(super) fn admit(&mut self, stream: StreamId, from: Inbound, p1: P1, cx: &mut Context<'_>) -> bool {
         let Some(who) = self.list.caller(&from) else { return false };
-        if self.is_rival(&from) && !comes_first(&from, cx) {
-            return false;
-        }
         self.host.admit_nearby(stream, from, who, p1, cx)
     }
 
@@ -218,7 +219,7 @@ impl Nearby {
     /// nothing.
     fn host_hears(&mut self, stream: StreamId, frame: Frame, cx: &mut Context<'_>) {
         let newcomer = self.host.half_open(stream);
-        let gives_way = newcomer.as_ref().is_some_and(|from| self.is_rival(from) && comes_first(from, cx));
+        let gives_way = newcomer.as_ref().is_some_and(|from| self.is_rival(from) && self.yields_to(from, cx));
         // Whoever else comes while we ask somebody is told that we are busy.
         cx.others_compare |= self.guest.is_some() && !gives_way;
         self.host.handle_frame(stream, frame, cx);
@@ -228,20 +229,25 @@ impl Nearby {
             && let Some(mut guest) = self.guest.take()
         {
             guest.joiner.retire(cx);
-            self.awaited = Some(guest.nid);
+            self.awaited = Some(guest.chosen);
         }
+    }
+
+    /// Of two that ask each other, the one with the smaller transport key goes on; but if only one of them gets through
+    /// to the other, that one. (Who hears an H1 while it has no connection of its own cannot have sent one.)
+    fn yields_to(&self, from: &Inbound, cx: &Context<'_>) -> bool {
+        from.tid < cx.config.tid || self.guest.as_ref().is_some_and(|guest| guest.joiner.tid().is_none())
     }
 
     /// A device that our person has selected asked us as well, and has not gone on: now we ask it.
     fn pursue(&mut self, cx: &mut Context<'_>) {
-        let Some(nid) = self.awaited else { return };
         let served = self.host.serves();
-        if served.as_ref().is_some_and(|served| !served.shown && self.is_at_a_place_of(nid, served)) {
+        if served.as_ref().is_some_and(|served| !served.shown) {
             return;
         }
-        self.awaited = None;
+        let Some(chosen) = self.awaited.take() else { return };
         let is_free = served.is_none() && self.guest.is_none() && self.is_live();
-        if is_free && self.begin(nid, cx).is_err() {
+        if is_free && self.begin(chosen, cx).is_err() {
             cx.event(Event::RequestRejected { session: self.id.clone() });
         }
     }
@@ -395,9 +401,4 @@ impl Nearby {
             self.list.clear();
         }
     }
-}
-
-/// Of two that have selected each other, the one with the smaller transport key stays the joiner.
-fn comes_first(from: &Inbound, cx: &Context<'_>) -> bool {
-    from.tid < cx.config.tid
 }

@@ -43,6 +43,10 @@ pub(super) struct Device {
     pub(super) sent: Vec<Transmit>,
     pub(super) events: Vec<Event>,
     pub(super) calls_made: usize,
+    /// Whom it called.
+    pub(super) called: Vec<IpAddr>,
+    /// Nobody gets through to its listener.
+    pub(super) is_lost: bool,
 }
 
 pub(super) fn ipv4(n: u8) -> Ipv4Addr {
@@ -79,6 +83,8 @@ impl Device {
             sent: Vec::new(),
             events: Vec::new(),
             calls_made: 0,
+            called: Vec::new(),
+            is_lost: false,
         }
     }
 
@@ -196,8 +202,10 @@ impl Link {
 
     fn call(&mut self, from: usize, id: CallId, call: &OutCall) {
         self.devices[from].calls_made += 1;
+        self.devices[from].called.push(call.to.ip());
         let (now, remote) = (self.now, self.devices[from].ip);
-        let target = self.devices.iter().position(|d| d.ip == call.to.ip() && !(d.firewall && d.ip != remote));
+        let target =
+            self.devices.iter().position(|d| d.ip == call.to.ip() && !d.is_lost && !(d.firewall && d.ip != remote));
         let listener = target.and_then(|n| self.devices[n].listeners.last().copied());
         let (Some(target), Some(listener)) = (target, listener) else {
             return self.devices[from].lan.handle_event(Input::CallDone(id, Err(CallFailure::TimedOut)), now);

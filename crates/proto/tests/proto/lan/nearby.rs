@@ -77,21 +77,51 @@ fn attack_30_whoever_copies_an_id_and_a_key_has_not_answered_a_call() {
     assert!(matches!(&copied[..], [copy] if copy.spki == owner.spki && !copy.answered), "{copied:?}");
 }
 
-/// A device that says something new in every beacon is called no more often than is right, and keeps nobody else waiting.
+/// One datagram in the name of a device that has answered does not give its line another key.
+#[test]
+fn attack_30_a_datagram_with_a_forged_source_does_not_change_the_key_of_a_device_that_has_answered() {
+    let mut link = ready(2);
+    link.run(secs(2));
+    let owner = listed(&link, 0, ipv4(2).into()).expect("it is near");
+    let bytes = link.devices[1].sent.last().expect("beacons").bytes;
+    let theirs = ReceivedBeacon::parse(&bytes).expect("a beacon").beacon().clone();
+    let forged = Beacon { kind: BeaconKind::Nearby, spki: [9; 32], ..theirs };
+    link.deliver(0, ipv4(2).into(), Addressed::Group, &forged.open());
+    assert_eq!(listed(&link, 0, ipv4(2).into()), Some(owner));
+}
+
+/// Devices that say something new in every beacon are called no more often than is right, and keep nobody else waiting.
 #[test]
 fn attack_27_news_in_every_beacon_does_not_bring_a_call_each() {
+    let mut link = ready(4);
+    for second in 1..=300 {
+        let now = link.now;
+        let ports = FamilyPorts { v4: (4000 + second, 5000), v6: (4000 + second, 5000) };
+        for restless in [1, 2] {
+            link.devices[restless].lan.set_ports(ports, now);
+        }
+        link.run(secs(1));
+    }
+    let calls_to = |n: u8| link.devices[0].called.iter().filter(|ip| **ip == IpAddr::from(ipv4(n))).count();
+    assert!(calls_to(2) <= 300 / 5 + 2, "{}", calls_to(2));
+    assert!(calls_to(2) + calls_to(3) + calls_to(4) <= 14 + 10 * 5, "ten in a minute to those who are known");
+    assert!((300 / 60..=300 / 45 + 1).contains(&calls_to(4)), "{}", calls_to(4));
+}
+
+/// A call that was lost is made again, so that a name is learned late and not never.
+#[test]
+fn a_device_that_did_not_answer_is_called_again() {
     let mut link = two();
+    link.devices[1].is_lost = true;
     for n in [0, 1] {
         link.open(n, Purpose::Nearby { name: DeviceName::clean("device") });
     }
-    for second in 1..=60 {
-        let now = link.now;
-        let ports = FamilyPorts { v4: (4000 + second, 5000), v6: (4000 + second, 5000) };
-        link.devices[1].lan.set_ports(ports, now);
-        link.run(secs(1));
-    }
-    let made = link.devices[0].calls_made;
-    assert!((10..=60 / 5 + 2).contains(&made), "{made}");
+    link.run(secs(10));
+    link.devices[1].is_lost = false;
+    assert!(!listed(&link, 0, ipv4(2).into()).expect("it is near").answered);
+    link.run(secs(45));
+    let listed = listed(&link, 0, ipv4(2).into()).expect("it is near");
+    assert!(listed.answered && listed.name.is_some());
 }
 
 /// Devices that are known are called again, and newcomers are not kept waiting by it.

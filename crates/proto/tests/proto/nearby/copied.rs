@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use handfast_proto::cause::Cause;
 use handfast_proto::lan::NearbyDevice;
 use handfast_proto::session::{Event, SelectError};
 use handfast_proto::wire::info::DeviceName;
@@ -116,6 +117,30 @@ fn a_refused_place_does_not_keep_a_device_from_being_selected_at_another() {
     room.hears(0, elsewhere(&room, 0, 1));
     let before = room.devices[0].dials();
     room.select(0, 1).expect("at its other address");
-    room.wait(secs(1));
-    assert!(room.devices[0].dials() > before);
+    assert_eq!(room.devices[0].dialled[before..], [[other_ip()]]);
+}
+
+/// Silence is easily caused; whoever takes over the line of a device that falls silent is not who was chosen.
+#[test]
+fn attack_30_a_choice_does_not_pass_to_whoever_inherits_the_line() {
+    let mut room = Room::of(3);
+    let owner = room.seen(0, 2);
+    room.vanish(2);
+    room.select(0, 2).expect("it is in the list still");
+    room.leaves(0, owner.nid, owner.ip);
+    room.hears(0, NearbyDevice { nid: owner.nid, ..room.seen(0, 1) });
+    room.wait(secs(15));
+    assert!(room.devices[0].dialled.iter().flatten().all(|ip| *ip == owner.ip));
+    assert_eq!(room.devices[0].endings(), [Err(Cause::Unreachable)]);
+}
+
+/// Keys in beacons come and go as their sender likes. People are told of names, and of a line that is another's.
+#[test]
+fn a_key_that_changes_in_every_beacon_is_no_news() {
+    let mut room = Room::of(2);
+    let before = room.devices[0].events.len();
+    for n in 0..100 {
+        room.hears(0, NearbyDevice { spki: [n; 32], answered: false, ..room.seen(0, 1) });
+    }
+    assert_eq!(room.devices[0].events.len(), before);
 }

@@ -19,7 +19,7 @@ use handfast_proto::wire::beacon::Nid;
 use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::info::{DeviceName, DeviceType};
 
-use crate::bench::{identity, rng};
+use crate::bench::{flipped, identity, rng};
 
 pub(crate) const ASK: Options = Options { consent: Consent::Ask, verify: false };
 
@@ -41,10 +41,14 @@ pub(crate) struct Device {
     pub(crate) over_quic: bool,
     /// Nobody reaches it, and it reaches nobody.
     pub(crate) gone: bool,
-    /// Frames of this kind that it sends are lost.
+    /// Frames of this kind that it sends are lost, or arrive with a bit changed.
     pub(crate) loses: Option<FrameType>,
+    pub(crate) spoils: Option<FrameType>,
+    /// Its firewall lets nobody in.
+    pub(crate) is_closed: bool,
+    /// The addresses of each dial.
+    pub(crate) dialled: Vec<Vec<IpAddr>>,
     window: Option<WindowId>,
-    dials: usize,
 }
 
 /// One end of a stream.
@@ -241,8 +245,10 @@ impl Room {
         match output {
             Output::Send { stream, frames } => {
                 if let Some(peer) = self.peer(n, stream) {
-                    let lost = self.devices[n].loses;
+                    let (lost, spoiled) = (self.devices[n].loses, self.devices[n].spoils);
                     let frames = frames.into_iter().filter(|frame| Some(frame.kind()) != lost);
+                    let spoil = |frame: Frame| if Some(frame.kind()) == spoiled { flipped(&frame, 9) } else { frame };
+                    let frames = frames.map(spoil);
                     self.on_the_way.extend(frames.map(|frame| Delivery::Frame(peer, frame)));
                 }
             }
@@ -264,9 +270,9 @@ impl Room {
     fn job(&mut self, n: usize, id: JobId, job: Job) {
         let result = match job {
             Job::Dial { tid, addresses } => {
-                self.devices[n].dials += 1;
+                self.devices[n].dialled.push(addresses.iter().map(|a| a.ip).collect());
                 assert!(addresses.iter().all(|a| a.transport == Transport::Tcp), "over TCP");
-                let there = |d: &Device| !d.gone && addresses.iter().any(|a| a.ip == d.ip);
+                let there = |d: &Device| !d.gone && !d.is_closed && addresses.iter().any(|a| a.ip == d.ip);
                 match self.devices.iter().position(there) {
                     Some(to) if tid.is_none_or(|tid| tid == self.devices[to].tid) => {
                         self.conns.push((n, to));
@@ -392,8 +398,10 @@ impl Device {
             over_quic: false,
             gone: false,
             loses: None,
+            spoils: None,
+            is_closed: false,
+            dialled: Vec::new(),
             window: None,
-            dials: 0,
         }
     }
 
@@ -429,7 +437,7 @@ impl Device {
     }
 
     pub(crate) fn dials(&self) -> usize {
-        self.dials
+        self.dialled.len()
     }
 }
 
