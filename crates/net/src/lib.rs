@@ -36,6 +36,7 @@
 //! records beyond what any node can check.
 
 mod api;
+mod backlog;
 mod bootstrap;
 mod clock;
 pub mod entropy;

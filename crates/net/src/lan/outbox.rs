@@ -1,10 +1,10 @@
 //! Events on their way to the owner. What answers a command or a call is never dropped; datagrams are, when the owner
 //! is slow: each is sent again, and whoever floods must not make the answers wait.
 
-use std::collections::VecDeque;
-
 use handfast_proto::lan::io::Event;
 use tokio::sync::mpsc;
+
+use crate::backlog::Backlog;
 
 /// Events in the channel to the owner.
 pub(super) const EVENT_QUEUE: usize = 256;
@@ -18,28 +18,27 @@ const LIMIT: usize = 256;
 
 /// The queue in front of the owner's channel.
 pub(super) struct Outbox {
-    queue: VecDeque<Event>,
-    channel: mpsc::Sender<Event>,
+    backlog: Backlog<Event>,
     dropped: u64,
 }
 
 impl Outbox {
     pub(super) fn new(channel: mpsc::Sender<Event>) -> Outbox {
-        Outbox { queue: VecDeque::new(), channel, dropped: 0 }
+        Outbox { backlog: Backlog::new(channel), dropped: 0 }
     }
 
     /// Queues an event that must arrive. Surroundings that have not been handed over yet are replaced by newer ones.
     pub(super) fn push(&mut self, event: Event) {
         if matches!(event, Event::Surroundings(_)) {
-            self.queue.retain(|e| !matches!(e, Event::Surroundings(_)));
+            self.backlog.retain(|e| !matches!(e, Event::Surroundings(_)));
         }
-        self.queue.push_back(event);
+        self.backlog.push(event);
         self.flush();
     }
 
     /// Queues an event that strangers cause; `false`, and dropped, while the owner is far behind.
     pub(super) fn push_if_room(&mut self, event: Event) -> bool {
-        let room = self.queue.len() < LIMIT;
+        let room = self.backlog.len() < LIMIT;
         if room {
             self.push(event);
         }
@@ -48,44 +47,28 @@ impl Outbox {
 
     /// Tells an event now, or drops it if the owner is behind.
     pub(super) fn offer(&mut self, event: Event) {
-        if self.queue.is_empty() && self.channel.capacity() > RESERVED && self.channel.try_send(event).is_ok() {
-            return;
+        if !self.backlog.send_now(event, RESERVED) {
+            self.dropped += 1;
         }
-        self.dropped += 1;
     }
 
     /// Hands over what fits without waiting.
     pub(super) fn flush(&mut self) {
-        while !self.queue.is_empty() {
-            let Ok(permit) = self.channel.try_reserve() else {
-                return;
-            };
-            if let Some(event) = self.queue.pop_front() {
-                permit.send(event);
-            }
-        }
+        self.backlog.flush();
     }
 
     /// Waits until one event could be handed over; `false` when nobody listens any more.
     pub(super) async fn hand_over(&mut self) -> bool {
-        match self.channel.reserve().await {
-            Ok(permit) => {
-                if let Some(event) = self.queue.pop_front() {
-                    permit.send(event);
-                }
-                true
-            }
-            Err(_) => false,
-        }
+        self.backlog.hand_over().await
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.queue.is_empty()
+        self.backlog.is_empty()
     }
 
     /// Whether commands may be read.
     pub(super) fn takes_commands(&self) -> bool {
-        self.queue.len() < LIMIT
+        self.backlog.len() < LIMIT
     }
 
     /// How many events have been dropped since the last call.
@@ -169,6 +152,6 @@ mod tests {
         out.flush();
         assert!(out.takes_commands());
         assert!(out.push_if_room(datagram()));
-        assert_eq!(out.queue.len(), LIMIT);
+        assert_eq!(out.backlog.len(), LIMIT);
     }
 }
