@@ -148,14 +148,28 @@ impl Instance {
         private_folder(&self.home, 0o022)
     }
 
+    /// Checks the home and the folder of the instance, as far as they are there, and makes nothing.
+    ///
+    /// # Errors
+    /// `storage` if one of them is not safe to use or cannot be looked at.
+    pub(crate) fn check_folders(&self) -> Result<(), Error> {
+        for (path, forbidden) in [(self.home.clone(), 0o022), (self.dir(), 0o077)] {
+            match fs::symlink_metadata(&path) {
+                Ok(_) => safe_folder(&path, forbidden)?,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(failed(&path, error)),
+            }
+        }
+        Ok(())
+    }
+
     /// Whether something can be stored in the folder of the instance, which is there.
     ///
     /// # Errors
     /// `storage` if not.
     pub(crate) fn check_writable(&self) -> Result<(), Error> {
-        let failed = |error| Error::because(Cause::Storage, format!("{}: {error}", self.dir().display()));
         // It has no name, so that nothing is left of it.
-        tempfile::tempfile_in(self.dir()).map(drop).map_err(failed)
+        tempfile::tempfile_in(self.dir()).map(drop).map_err(|error| failed(&self.dir(), error))
     }
 
     /// The name others see if nobody chose one: the host's, and which instance it is unless it is the default one.
@@ -186,13 +200,19 @@ fn default_home() -> Option<PathBuf> {
 
 /// Makes a folder with mode 0700, or checks that the one there is ours, is no link, and grants others none of `forbidden`.
 fn private_folder(path: &Path, forbidden: u32) -> Result<(), Error> {
-    let failed = |error: std::io::Error| Error::because(Cause::Storage, format!("{}: {error}", path.display()));
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(error)),
-        // The check below says what is there instead of a folder.
-        Ok(()) | Err(_) => {}
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(path, error)),
+        // The check says what is there instead of a folder.
+        Ok(()) | Err(_) => safe_folder(path, forbidden),
     }
-    let meta = fs::symlink_metadata(path).map_err(failed)?;
+}
+
+fn failed(path: &Path, error: std::io::Error) -> Error {
+    Error::because(Cause::Storage, format!("{}: {error}", path.display()))
+}
+
+fn safe_folder(path: &Path, forbidden: u32) -> Result<(), Error> {
+    let meta = fs::symlink_metadata(path).map_err(|error| failed(path, error))?;
     let problem = if meta.file_type().is_symlink() {
         "it is a symbolic link"
     } else if !meta.is_dir() {

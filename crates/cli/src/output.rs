@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::IsTerminal as _;
 use std::os::fd::BorrowedFd;
 
-use handfast::Error;
+use handfast::{Cause, Error};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -42,6 +42,18 @@ impl Output {
     /// Whether somebody still reads stdout.
     pub(crate) fn is_open(&self) -> bool {
         self.stdout.get() == Stdout::Open
+    }
+
+    /// Whether everything so far has arrived where it was written to.
+    ///
+    /// # Errors
+    /// That it got lost, or that nobody reads it.
+    pub(crate) fn arrived(&self) -> Result<(), Error> {
+        match self.stdout.get() {
+            Stdout::Open => Ok(()),
+            Stdout::Closed => Err(Error::because(Cause::Internal, "nobody reads the output")),
+            Stdout::Failed(errno) => Err(lost(errno)),
+        }
     }
 
     /// A result: as JSON or as text, from the same value.
@@ -102,11 +114,16 @@ impl Output {
         match self.stdout.get() {
             Stdout::Open | Stdout::Closed => code,
             Stdout::Failed(error) => {
-                complain(&crate::render::error(&format!("the output could not be written: {error}"), ""));
-                if code == 0 { handfast::Cause::Internal.exit() } else { code }
+                let error = lost(error);
+                complain(&crate::render::error(&error.text, ""));
+                if code == 0 { error.exit() } else { code }
             }
         }
     }
+}
+
+fn lost(errno: Errno) -> Error {
+    Error::because(Cause::Internal, format!("the output could not be written: {errno}"))
 }
 
 /// A line on stderr. That nobody reads it is nobody's failure.

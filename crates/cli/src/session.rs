@@ -151,10 +151,12 @@ impl<'a> Follower<'a> {
         if let EventKind::PairingFailed { hint, .. } | EventKind::TroubleNoticed { hint, .. } = &mut event.kind {
             *hint = self.context.instance.in_commands(hint);
         }
+        let mut gives_code = false;
         if let EventKind::CodeCreated { words, qr, .. } = &mut event.kind
             && let Some(code) = self.opened.code.take()
         {
             (*words, *qr) = (Some(code.words.clone()), Some(code.qr.clone()));
+            gives_code = true;
         }
         self.redraw = matches!(event.kind, EventKind::CodeRedrawn { .. });
         let mut exit = None;
@@ -171,6 +173,11 @@ impl<'a> Follower<'a> {
         }
         self.show(&event);
         wipe(event.kind);
+        if gives_code && let Err(error) = self.context.out.arrived() {
+            // Nobody waits for a code that nobody has got.
+            let _ = self.client.cancel(Some(self.opened.session.clone())).await;
+            return Some(error.exit());
+        }
         exit
     }
 
@@ -272,7 +279,9 @@ impl<'a> Follower<'a> {
             return;
         }
         let yes = said == Said::Yes;
-        self.waiting = Some(if self.opened.deadline.is_some() { ALLOWED } else { AGREED });
+        if yes {
+            self.waiting = Some(if self.opened.deadline.is_some() { ALLOWED } else { AGREED });
+        }
         self.talk.entered();
         let session = Some(self.opened.session.clone());
         let answered = match asking {

@@ -101,6 +101,8 @@ pub const UNPROVEN_TRIES: u32 = 3;
 pub const BUSY_RETRY: Duration = Duration::from_secs(2);
 /// An initiator that stays busy this long has used the code for somebody else.
 pub const BUSY: Duration = Duration::from_secs(30);
+/// One that was busy and is not there any more has used the code, too: it is asked for this long after it last answered.
+pub const BUSY_GONE: Duration = Duration::from_secs(5);
 /// Addresses on one link with us are tried this much before the others of the same device.
 pub const NEAR_FIRST: Duration = Duration::from_millis(300);
 /// A second way to a device with which a handshake runs already waits this long before it is tried.

@@ -41,20 +41,22 @@ fn not_as_typed(typed: &str, kept: &str) -> Option<String> {
 enum Source {
     Running(Client),
     Stored(Box<StoredDevices>),
+    /// Nobody has ever run the instance, so it has no devices.
+    Nobody,
 }
 
 impl Source {
     async fn of(instance: &Instance) -> Result<Source, Error> {
         let client = Client::of(instance);
-        let absent = match client.status().await {
+        match client.status().await {
             Ok(_) => return Ok(Source::Running(client)),
-            Err(error) if error.cause == Cause::NotRunning => error,
+            Err(error) if error.cause == Cause::NotRunning => {}
             Err(error) => return Err(error),
-        };
+        }
+        instance.check_folders()?;
         match StoredDevices::open(&instance.dir()) {
             Ok(Some(stored)) => Ok(Source::Stored(Box::new(stored))),
-            // Nobody has ever run it.
-            Ok(None) => Err(absent),
+            Ok(None) => Ok(Source::Nobody),
             // It has begun to run meanwhile.
             Err(error) if error.cause == Cause::AlreadyRunning => Ok(Source::Running(client)),
             Err(error) => Err(error),
@@ -65,6 +67,7 @@ impl Source {
         match self {
             Source::Running(client) => client.devices().await,
             Source::Stored(stored) => Ok(stored.list()),
+            Source::Nobody => Ok(Vec::new()),
         }
     }
 
@@ -72,6 +75,7 @@ impl Source {
         match self {
             Source::Running(client) => client.device(device).await,
             Source::Stored(stored) => stored.device(device),
+            Source::Nobody => Err(none_paired()),
         }
     }
 
@@ -79,8 +83,13 @@ impl Source {
         match self {
             Source::Running(client) => client.rename(device, name).await,
             Source::Stored(stored) => stored.rename(device, name),
+            Source::Nobody => Err(none_paired()),
         }
     }
+}
+
+fn none_paired() -> Error {
+    Error::because(Cause::Usage, "no device is paired with this one yet")
 }
 
 #[cfg(test)]

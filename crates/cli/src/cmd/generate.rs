@@ -40,11 +40,16 @@ async fn show_and_wait(
     let deadline = Some(Instant::now() + Duration::from_secs(code.ttl));
     let (session, seq) = (code.session.clone(), code.seq);
     let mut shown = Shown::new(Zeroizing::new(code.words.clone()), picture);
-    withdrawn_if_it_fails(access, &session, shown.draw(context, &code.qr)).await?;
+    withdrawn_if_it_fails(access, &session, draw(&mut shown, context, &code.qr)).await?;
     // With JSON it is shown with the first event.
     let code = context.out.is_json().then_some(code);
     follow(context, &access.client, Opened { session, seq, shown: Some(shown), code, yes: args.yes, deadline }, signals)
         .await
+}
+
+fn draw(shown: &mut Shown, context: &Context, qr: &str) -> Result<(), Error> {
+    shown.draw(context, qr)?;
+    context.out.arrived()
 }
 
 /// Nobody waits for a code that could not be shown.
@@ -65,7 +70,7 @@ async fn hand_over(context: &Context, args: &Generate, picture: Option<PictureFi
     super::say_if_options_are_late(context, &args.network, &access);
     let code = access.client.generate(options(args)).await?;
     let mut shown = Shown::new(Zeroizing::new(code.words.clone()), picture);
-    withdrawn_if_it_fails(&access, &code.session, shown.draw(context, &code.qr)).await?;
+    withdrawn_if_it_fails(&access, &code.session, draw(&mut shown, context, &code.qr)).await?;
     shown.keep();
     if context.out.is_json() {
         let kind = EventKind::CodeCreated {

@@ -11,7 +11,7 @@ use crate::render::comparison;
 const QR_PREFIX: &str = "HANDFAST:";
 
 /// What is asked for while nothing is chosen.
-const CHOICE: &str = "Number of the device to pair with, or wait to be chosen:";
+const CHOICE: &str = "Number or name of the device to pair with, or wait to be chosen:";
 
 /// What a person at this terminal is asked.
 #[derive(Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Follower<'_> {
         self.talk.entered();
         let said = Said::of(text);
         let answered = match asking {
-            Asking::Choice => match self.list.numbered(text) {
+            Asking::Choice => match self.list.meant(text) {
                 Some(device) => {
                     let selected = self.client.select(&device.id.clone()).await.map(drop);
                     // The event says so too, but the next question would be asked before it is there.
@@ -68,7 +68,9 @@ impl Follower<'_> {
                     selected
                 }
                 None if text.trim().is_empty() => Ok(()),
-                None => Err(Error::because(Cause::Usage, "there is no device with this number")),
+                None => {
+                    Err(Error::because(Cause::Usage, "no device in the list has this number, or it alone this name"))
+                }
             },
             Asking::Comparison if self.offer.is_open() && text.trim().eq_ignore_ascii_case("q") => {
                 return self.draw_alone();
@@ -78,8 +80,9 @@ impl Follower<'_> {
             Asking::Comparison if said == Said::Over => {
                 self.client.answer(Some(self.session.clone()), false).await.map(drop)
             }
-            // A number, say, that was meant for the list.
+            // A number, say, that was meant for the list; or somebody who has drawn the QR over the emoji.
             Asking::Comparison if matches!(said, Said::Unclear | Said::Nothing) => {
+                self.say(&self.compared);
                 return self.question(asking, ANSWER_CLEARLY, comparison::QUESTION);
             }
             Asking::Approval(_) if said == Said::Unclear => {

@@ -78,11 +78,15 @@ impl List {
         entry.shown.then(|| format!("{:>4}  {} has gone.", index + 1, called(&entry.device)))
     }
 
-    /// The device with this number, if it is there.
-    pub(crate) fn numbered(&self, line: &str) -> Option<&SeenDevice> {
-        let number: usize = line.trim().parse().ok()?;
-        let entry = self.entries.get(number.checked_sub(1)?)?;
-        (entry.shown && !entry.gone).then_some(&entry.device)
+    /// The device with this number, or the only one of this name or id, if it is there and has been shown.
+    pub(crate) fn meant(&self, line: &str) -> Option<&SeenDevice> {
+        let (line, shown) = (line.trim(), |e: &&Entry| e.shown && !e.gone);
+        if let Ok(number) = line.parse::<usize>() {
+            return self.entries.get(number.checked_sub(1)?).filter(shown).map(|e| &e.device);
+        }
+        let is_it = |e: &&Entry| e.device.id.eq_ignore_ascii_case(line) || e.device.name.as_deref() == Some(line);
+        let mut fitting = self.entries.iter().filter(shown).filter(is_it);
+        fitting.next().filter(|_| fitting.next().is_none()).map(|e| &e.device)
     }
 
     /// When the device that is meant by an id or a name may be selected; none if there is no such device.
@@ -143,13 +147,17 @@ mod tests {
         assert_eq!(line, "   2  hall  (unverified, 192.168.1.7, id bb)");
         assert!(list.seen(&device("aa", Some("kitchen"))).expect("shown").starts_with("   1  kitchen"));
         assert_eq!(list.seen(&device("aa", Some("kitchen"))), None, "no news");
-        assert_eq!(list.numbered(" 1\n").map(|d| d.id.as_str()), Some("aa"));
+        assert_eq!(list.meant(" 1\n").map(|d| d.id.as_str()), Some("aa"));
         assert_eq!(list.gone("aa").as_deref(), Some("   1  kitchen has gone."));
-        for text in ["1", "0", "3", "-1", "", "hall"] {
-            assert!(list.numbered(text).is_none(), "{text}");
+        for text in ["1", "0", "3", "-1", "", "kitchen", "attic"] {
+            assert!(list.meant(text).is_none(), "{text}");
         }
+        assert_eq!(list.meant("hall").map(|d| d.id.as_str()), Some("bb"));
+        assert_eq!(list.meant(" BB ").map(|d| d.id.as_str()), Some("bb"));
+        list.seen(&device("cc", Some("hall")));
+        assert!(list.meant("hall").is_none(), "which of the two?");
         assert!(list.seen(&device("aa", Some("kitchen"))).is_some(), "it is back under its number");
-        assert_eq!(list.numbered("1").map(|d| d.id.as_str()), Some("aa"));
+        assert_eq!(list.meant("1").map(|d| d.id.as_str()), Some("aa"));
     }
 
     #[test]

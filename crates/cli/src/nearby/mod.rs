@@ -88,6 +88,8 @@ struct Follower<'a> {
     scanned: bool,
     /// Set after a withdrawal: when to stop waiting for the news.
     withdrawn: Option<Instant>,
+    /// The emoji that were shown last.
+    compared: String,
     /// Number of the last event.
     last: u64,
 }
@@ -112,6 +114,7 @@ impl<'a> Follower<'a> {
             selected: false,
             scanned: false,
             withdrawn: None,
+            compared: String::new(),
             last: seq,
         }
     }
@@ -254,6 +257,7 @@ impl<'a> Follower<'a> {
     /// Asks whether both devices show the same, unless a QR says who the other one is.
     async fn compare(&mut self, description: &str) -> Result<(), Error> {
         self.engaged = true;
+        description.clone_into(&mut self.compared);
         if let Some(qr) = self.qr.take_if(|_| self.selected) {
             self.say(description);
             self.asking = None;
@@ -278,7 +282,10 @@ impl<'a> Follower<'a> {
     fn draw(&mut self) {
         self.talk.below("");
         if !self.offer.draw(self.context) && self.answers.is_some() {
-            self.talk.say("Type q to see a QR that the other person may scan instead of comparing emoji.");
+            self.talk.say(
+                "Type q to see a QR that the other person may scan instead of comparing emoji, and Enter to see the \
+                 emoji again.",
+            );
         }
     }
 

@@ -1,6 +1,7 @@
 //! Exit codes and causes of commands that cannot do what they are asked (`docs/interface.md`).
 
 use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
 
 use crate::support::{Home, LISTEN, NOBODYS, json, names};
 
@@ -15,9 +16,6 @@ fn c22_commands_without_their_device_say_not_running() {
         &["pair", "accept"],
         &["pair", "reject", "1a"],
         &["pair", "cancel"],
-        &["devices"],
-        &["devices", "show", "bob"],
-        &["devices", "rename", "bob", "rob"],
         &["events"],
     ] {
         let text = home.run("alice", args);
@@ -35,6 +33,46 @@ fn c22_commands_without_their_device_say_not_running() {
         assert!(event["text"].is_string() && event["hint"].is_string());
     }
     assert!(!home.path().exists(), "asking makes nothing");
+}
+
+#[test]
+fn a_home_in_which_nothing_ever_ran_has_no_devices_and_is_not_made_by_asking() {
+    let home = Home::new();
+    let listed = home.run("alice", &["devices"]);
+    assert_eq!(listed.exit(), Some(0), "{:?}", listed.errors);
+    assert!(listed.lines[0].starts_with("No paired devices."), "{:?}", listed.lines);
+    assert_eq!(home.ask("alice", &["devices"]), json("[]"));
+    for args in [["devices", "show", "bob"].as_slice(), &["devices", "rename", "bob", "rob"]] {
+        let refused = home.run("alice", args);
+        assert_eq!(refused.exit(), Some(2));
+        assert_eq!(refused.errors[0], "error: no device is paired with this one yet");
+    }
+    assert!(!home.path().exists());
+}
+
+/// Nobody waits for a code that nobody can have got: the words were lost, or whoever was to read them has gone.
+#[test]
+fn a_code_that_could_not_be_shown_ends_the_command_at_once() {
+    for json in [false, true] {
+        let home = Home::new();
+        for to in ["/dev/full", "a pipe that nobody reads"] {
+            let mut command = home.command("alice", &[&["pair", "generate"], LISTEN.as_slice()].concat());
+            if json {
+                command.arg("--json");
+            }
+            let stdout = if to == "/dev/full" {
+                Stdio::from(std::fs::File::create(to).expect("a device"))
+            } else {
+                let (reader, writer) = std::io::pipe().expect("a pipe");
+                drop(reader);
+                Stdio::from(writer)
+            };
+            let began = std::time::Instant::now();
+            let status = command.stdin(Stdio::null()).stderr(Stdio::null()).stdout(stdout).status().expect("it runs");
+            assert_eq!(status.code(), Some(1), "{to}, json {json}");
+            assert!(began.elapsed() < std::time::Duration::from_secs(60), "its life is ten minutes");
+        }
+    }
 }
 
 #[test]
@@ -90,7 +128,7 @@ fn folders_that_others_could_use_are_exit_11() {
     std::fs::create_dir_all(&dir).expect("made");
     std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).expect("chmod");
     std::fs::set_permissions(home.path(), std::fs::Permissions::from_mode(0o700)).expect("chmod");
-    for args in [["start", "--foreground"].as_slice(), &["start"], &["pair", "generate"]] {
+    for args in [["start", "--foreground"].as_slice(), &["start"], &["pair", "generate"], &["devices"]] {
         let ended = home.run("alice", args);
         assert_eq!(ended.exit(), Some(11), "{args:?}: {:?}", ended.errors);
         assert!(ended.errors[0].contains("is not safe to use"), "{:?}", ended.errors);

@@ -64,10 +64,15 @@ impl Home {
 
     /// Starts a command that reads `stdin`.
     pub(crate) fn start_with(&self, instance: &str, args: &[&str], stdin: &str) -> Running {
+        Running::spawn(self.command(instance, args), stdin)
+    }
+
+    /// A command that has not been started.
+    pub(crate) fn command(&self, instance: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handfast"));
         command.env_clear().env("HOME", self.dir.path()).env("HANDFAST_HOME", self.path()).args(args);
         command.args(["--instance", instance]);
-        Running::spawn(command, stdin)
+        command
     }
 
     /// Runs a command to its end.

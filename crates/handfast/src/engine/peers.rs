@@ -80,7 +80,7 @@ impl Peers {
         })?;
         if fitting.next().is_some() {
             return Err(Error::because(Cause::Usage, format!("several paired devices fit \"{text}\""))
-                .with_hint("name it by its id: `handfast devices` shows them"));
+                .with_hint("name it by the beginning of its fingerprint: `handfast devices` shows them"));
         }
         Ok(first.pairing_id)
     }

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use crate::addr::{Address, Class, InterfaceAddress, classify, on_link};
 use crate::cause::Cause;
-use crate::session::DialFailure;
+use crate::limits;
+use crate::session::{Config, DialFailure};
+use crate::time::Time;
 
 /// The networks of this device.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +43,24 @@ impl Vicinity {
                 Cause::Unreachable
             }
         }
+    }
+}
+
+/// Tells once that there is no network, when the interfaces of a device that has just started are known.
+pub(super) struct NetworkCheck(Option<Time>);
+
+impl NetworkCheck {
+    pub(super) fn new(lan: bool, now: Time) -> NetworkCheck {
+        NetworkCheck(lan.then(|| now + limits::SURROUNDINGS))
+    }
+
+    /// Whether it is to be said now.
+    pub(super) fn is_missing(&mut self, now: Time, config: &Config) -> bool {
+        self.0.take_if(|at| *at <= now).is_some() && !config.vicinity.usable
+    }
+
+    pub(super) fn due(&self) -> Option<Time> {
+        self.0
     }
 }
 

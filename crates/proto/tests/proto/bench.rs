@@ -81,8 +81,13 @@ pub(crate) struct Bench {
 
 impl Bench {
     pub(crate) fn new(n: u8) -> Bench {
+        Bench::with(n, |_| ())
+    }
+
+    /// One whose configuration is another.
+    pub(crate) fn with(n: u8, change: impl FnOnce(&mut Config)) -> Bench {
         let tid = Tid([n; 32]);
-        let config = Config {
+        let mut config = Config {
             tid,
             identity: identity(n),
             name: DeviceName::clean(&format!("bench {n}")),
@@ -93,6 +98,7 @@ impl Bench {
             alone: Cause::NoBootstrap,
             vicinity: Vicinity::default(),
         };
+        change(&mut config);
         let mut table = Table::new(config, rng(n));
         table.set_addresses(vec![address(n)], Now::default());
         Bench {

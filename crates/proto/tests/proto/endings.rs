@@ -7,7 +7,7 @@ use handfast_proto::code::{Code, CodeInput};
 use handfast_proto::handshake::joiner::H2;
 use handfast_proto::handshake::{Denial, Refusal};
 use handfast_proto::id::Tid;
-use handfast_proto::session::{Consent, DialFailure, Event, Job, JobResult, StreamEnd};
+use handfast_proto::session::{Config, Consent, DialFailure, Event, Job, JobResult, StreamEnd};
 use handfast_proto::wire::advert::AdvertState;
 use handfast_proto::wire::frames::FrameType;
 
@@ -276,6 +276,46 @@ fn a_joiner_that_is_told_busy_asks_every_two_seconds_for_thirty() {
     assert!(took >= secs(30) && took < secs(31), "{took:?}");
     let knocks = world.frames[&FrameType::P1];
     assert!((14..=17).contains(&knocks), "{knocks}");
+}
+
+/// A command that shows a code ends with the pairing, and whoever was told to wait finds nobody any more.
+#[test]
+fn a_joiner_that_was_told_busy_and_is_refused_then_hears_within_seconds_that_the_code_is_used() {
+    let mut joiner = Bench::new(1);
+    let code = Code::generate(&mut rng(3));
+    joiner.join(&code);
+    let host = Tid([2; 32]);
+    let stream = joiner.found(&record(&code, host, AdvertState::Open, 1), host);
+    let h2 = Host::new(&code, host).take_h1(&mut joiner, stream).refuse(Refusal::Busy, &mut rng(8));
+    joiner.hand(stream, h2);
+    for _ in 0..14 {
+        joiner.wait(Duration::from_millis(500));
+        while let Some((id, _)) = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::Dial { .. })) {
+            let id = *id;
+            joiner.job_done(id, JobResult::DialFailed(DialFailure::Refused));
+        }
+    }
+    assert_eq!((joiner.causes(), joiner.troubles()), (vec![Cause::CodeUsed], vec![]));
+}
+
+#[test]
+fn that_there_is_no_network_is_said_after_a_second_on_either_side_and_once() {
+    for (lan, usable) in [(true, false), (true, true), (false, false)] {
+        let change = |config: &mut Config| {
+            (config.lan, config.dht, config.alone) = (lan, false, Cause::NotFound);
+            config.vicinity.usable = usable;
+        };
+        let (mut joiner, mut host) = (Bench::with(1, change), Bench::with(2, change));
+        host.code(600);
+        joiner.join(&Code::generate(&mut rng(3)));
+        for bench in [&mut joiner, &mut host] {
+            bench.wait(Duration::from_millis(900));
+            assert_eq!(bench.troubles(), []);
+            bench.wait(secs(20));
+            let said: &[Cause] = if lan && !usable { &[Cause::NoNetwork] } else { &[] };
+            assert_eq!(bench.troubles(), said, "lan {lan}, usable {usable}");
+        }
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::advertiser::Advertiser;
 use crate::session::reverse::Reverse;
+use crate::session::vicinity::NetworkCheck;
 use crate::session::{
     Context, Event, Inbound, JobResult, Options, Outcome, Role, SessionStatus, StreamEnd, Striker, earlier,
 };
@@ -41,6 +42,7 @@ pub(super) struct Initiator {
     phase: Phase,
     half_open: Vec<HalfOpen>,
     reverse: Reverse,
+    network: NetworkCheck,
 }
 
 /// Where the code stands.
@@ -90,17 +92,18 @@ impl Initiator {
             failed_proofs: 0,
             advertiser: Advertiser::new(cx.now.time, cx.config.dht),
         }));
-        Initiator::of(id, invitation, options)
+        Initiator::of(id, invitation, options, cx)
     }
 
     /// Waits for a device nearby that selects this one.
-    pub(super) fn nearby(id: SessionId, options: Options) -> Self {
-        Initiator::of(id, Invitation::Nearby, options)
+    pub(super) fn nearby(id: SessionId, options: Options, cx: &Context<'_>) -> Self {
+        Initiator::of(id, Invitation::Nearby, options, cx)
     }
 
-    fn of(id: SessionId, invitation: Invitation, options: Options) -> Self {
+    fn of(id: SessionId, invitation: Invitation, options: Options, cx: &Context<'_>) -> Self {
         let (phase, half_open, reverse) = (Phase::Open, Vec::new(), Reverse::default());
-        Initiator { id, invitation, options, phase, half_open, reverse }
+        let network = NetworkCheck::new(cx.config.lan, cx.now.time);
+        Initiator { id, invitation, options, phase, half_open, reverse, network }
     }
 
     /// The keys of its code, if it has one.
@@ -349,6 +352,9 @@ impl Initiator {
         if matches!(self.phase, Phase::Open) {
             self.reverse.run(cx);
         }
+        if self.network.is_missing(now, cx.config) && matches!(self.phase, Phase::Open) {
+            cx.event(Event::TroubleNoticed { session: self.id.clone(), cause: Cause::NoNetwork });
+        }
         if self.invitation.is_unheard(now) {
             cx.event(Event::TroubleNoticed { session: self.id.clone(), cause: Cause::NoBootstrap });
         }
@@ -362,7 +368,10 @@ impl Initiator {
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         let mut at = self.half_open.iter().map(|h| h.until).min();
         match &self.phase {
-            Phase::Open => at = earlier(earlier(at, self.invitation.ends()), self.reverse.deadline()),
+            Phase::Open => {
+                let waits = [self.invitation.ends(), self.reverse.deadline(), self.network.due()];
+                at = waits.into_iter().fold(at, earlier);
+            }
             Phase::Serving(attempt, step) => at = earlier(at, attempt.deadline(step)),
             Phase::Over(over) => {
                 at = earlier(at, over.last.as_ref().and_then(|a| a.lost).map(|lost| lost + limits::RESUME));

@@ -11,6 +11,7 @@ use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::joiner::candidate::{Candidate, State, progress};
 use crate::session::joiner::{Target, tombstone_cause};
+use crate::session::vicinity::NetworkCheck;
 use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached, StreamEnd, earlier};
 use crate::time::Time;
 use crate::wire::advert::{self, Advert, AdvertState};
@@ -31,6 +32,8 @@ pub(super) struct Search {
     candidates: Vec<Candidate>,
     found_at: Option<Time>,
     busy_since: Option<Time>,
+    /// When the initiator last said that it is busy.
+    busy_at: Time,
     newest: u64,
     tombstone: Option<AdvertState>,
     wrong_device: bool,
@@ -38,6 +41,7 @@ pub(super) struct Search {
     answered: usize,
     lan: bool,
     warned: Warned,
+    network: NetworkCheck,
 }
 
 /// What the person has been told of.
@@ -86,6 +90,7 @@ impl Search {
             candidates: Vec::new(),
             found_at: None,
             busy_since: None,
+            busy_at: now,
             newest: 0,
             tombstone: None,
             wrong_device: false,
@@ -93,6 +98,7 @@ impl Search {
             answered: 0,
             lan,
             warned: Warned::Nothing,
+            network: NetworkCheck::new(lan, now),
         }
     }
 
@@ -274,6 +280,8 @@ impl Search {
             Ok(H2::Refused(Refusal::Busy)) => {
                 cx.finish(stream);
                 self.busy_since.get_or_insert(now);
+                self.busy_at = now;
+                candidate.dial_failure = None;
                 // A caller may call again; its connection is used once.
                 let again = State::Waiting { until: now + limits::BUSY_RETRY };
                 candidate.state = if candidate.came.is_some() { State::Dead } else { again };
@@ -332,22 +340,25 @@ impl Search {
 
     /// What is known to be wrong already: once while nobody is found, once while nothing connects.
     pub(super) fn trouble(&mut self, now: Time, config: &Config) -> Option<Cause> {
+        if self.network.is_missing(now, config) {
+            return Some(Cause::NoNetwork);
+        }
         let at = self.trouble_at(config)?;
         if at > now {
             return None;
         }
         if self.has_found() {
             self.warned = Warned::Silence;
+            // Whoever was told to wait has reached it.
+            if self.busy_since.is_some() {
+                return None;
+            }
             let cause = self.explained(Cause::Unreachable, config);
             return self.candidates.iter().any(|c| c.dial_failure.is_some()).then_some(cause);
         }
         self.warned = Warned::Absence;
         let dht_is_missing = if self.look_up.enabled { self.answered == 0 } else { config.alone == Cause::NoBootstrap };
-        if self.lan && !config.vicinity.usable && now.since(self.look_up.started) >= limits::TROUBLE {
-            Some(Cause::NoNetwork)
-        } else {
-            dht_is_missing.then_some(Cause::NoBootstrap)
-        }
+        dht_is_missing.then_some(Cause::NoBootstrap)
     }
 
     /// When that is due. That no DHT is configured is known from the start.
@@ -372,7 +383,7 @@ impl Search {
         if !alive && self.newer_version {
             return Some(Cause::VersionMismatch);
         }
-        if self.busy_since.is_some_and(|since| now.since(since) >= limits::BUSY) {
+        if self.busy_since.is_some_and(|since| now.since(since) >= limits::BUSY) || self.is_gone_busy(now) {
             return Some(Cause::CodeUsed);
         }
         let Some(found_at) = self.found_at else {
@@ -387,6 +398,13 @@ impl Search {
             return Some(furthest.unwrap_or_else(|| self.explained(Cause::Unreachable, config)));
         }
         None
+    }
+
+    /// It was busy with somebody else, and now nobody is there any more: it has what it wanted.
+    fn is_gone_busy(&self, now: Time) -> bool {
+        let gone = self.candidates.iter().any(|c| c.dial_failure == Some(DialFailure::Refused));
+        let trying = self.candidates.iter().any(|c| matches!(c.state, State::Opening { .. } | State::AwaitH2 { .. }));
+        self.busy_since.is_some() && now.since(self.busy_at) >= limits::BUSY_GONE && gone && !trying
     }
 
     /// A name for why nothing could be connected to.
@@ -444,7 +462,7 @@ impl Search {
             (Warned::Silence, _) | (Warned::Absence, None) => None,
             (_, found) => Some(found.unwrap_or(started) + limits::TROUBLE),
         };
-        earlier(earlier(at, limit), trouble)
+        [at, limit, trouble, self.network.due()].into_iter().fold(None, earlier)
     }
 
     /// When the search ends that has found somebody, unless a find of ours is being sent the proof. Callers may be anybody,

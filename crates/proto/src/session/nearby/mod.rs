@@ -71,8 +71,8 @@ struct Guest {
 }
 
 impl Nearby {
-    pub(super) fn new(id: SessionId, options: Options) -> Nearby {
-        let host = Initiator::nearby(id.clone(), options);
+    pub(super) fn new(id: SessionId, options: Options, cx: &Context<'_>) -> Nearby {
+        let host = Initiator::nearby(id.clone(), options, cx);
         Nearby { id, options, nid: None, list: List::default(), host, guest: None, awaited: None }
     }
 

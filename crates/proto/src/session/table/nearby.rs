@@ -28,8 +28,9 @@ impl Table {
         self.check_room().map_err(|_| NearbyError::TooMany)?;
         let random: [u8; 8] = self.shared.rng.bytes();
         let id = self.fresh_id(SessionId(HEXLOWER.encode(&random)));
-        let machine = Machine::Nearby(Box::new(Nearby::new(id.clone(), options.into())));
         let key = self.next_key;
+        let nearby = self.with_context(key, now, |cx, _| Nearby::new(id.clone(), options.into(), cx));
+        let machine = Machine::Nearby(Box::new(nearby));
         self.insert(Session { key, id: id.clone(), topic: None, machine, window: Window::None });
         self.settle(now);
         Ok(id)
