@@ -201,7 +201,7 @@ fn default_home() -> Option<PathBuf> {
 /// Makes a folder with mode 0700, or checks that the one there is ours, is no link, and grants others none of `forbidden`.
 fn private_folder(path: &Path, forbidden: u32) -> Result<(), Error> {
     match fs::DirBuilder::new().recursive(true).mode(0o700).create(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(failed(path, error)),
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(failed(path, error)),
         // The check says what is there instead of a folder.
         Ok(()) | Err(_) => safe_folder(path, forbidden),
     }
