@@ -17,6 +17,8 @@ use crate::wrap::broken;
 pub(crate) struct Output {
     json: bool,
     stdout: Cell<Stdout>,
+    /// The command ends with that its results were lost.
+    told: Cell<bool>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,7 @@ enum Stdout {
 impl Output {
     /// For a command with or without `--json`.
     pub(crate) fn new(json: bool) -> Output {
-        Output { json, stdout: Cell::new(Stdout::Open) }
+        Output { json, stdout: Cell::new(Stdout::Open), told: Cell::new(false) }
     }
 
     /// Whether JSON is wanted.
@@ -52,7 +54,11 @@ impl Output {
         match self.stdout.get() {
             Stdout::Open => Ok(()),
             Stdout::Closed => Err(Error::because(Cause::Internal, "nobody reads the output")),
-            Stdout::Failed(errno) => Err(lost(errno)),
+            Stdout::Failed(errno) => {
+                // As an event it would be lost as well.
+                self.told.set(!self.json);
+                Err(lost(errno))
+            }
         }
     }
 
@@ -115,7 +121,9 @@ impl Output {
             Stdout::Open | Stdout::Closed => code,
             Stdout::Failed(error) => {
                 let error = lost(error);
-                complain(&crate::render::error(&error.text, ""));
+                if !self.told.get() {
+                    complain(&crate::render::error(&error.text, ""));
+                }
                 if code == 0 { error.exit() } else { code }
             }
         }

@@ -71,7 +71,6 @@ async fn hand_over(context: &Context, args: &Generate, picture: Option<PictureFi
     let code = access.client.generate(options(args)).await?;
     let mut shown = Shown::new(Zeroizing::new(code.words.clone()), picture);
     withdrawn_if_it_fails(&access, &code.session, draw(&mut shown, context, &code.qr)).await?;
-    shown.keep();
     if context.out.is_json() {
         let kind = EventKind::CodeCreated {
             session: code.session.clone(),
@@ -81,9 +80,11 @@ async fn hand_over(context: &Context, args: &Generate, picture: Option<PictureFi
         };
         let (v, time) = (handfast::EVENT_VERSION, handfast::now_rfc3339());
         context.out.json_line(&handfast::Event { v, seq: code.seq + 1, time, kind });
+        withdrawn_if_it_fails(&access, &code.session, context.out.arrived()).await?;
     } else {
         context.out.talk(&format!("Session {} waits until {}.", code.session, code.expires_at));
     }
+    shown.keep();
     Ok(0)
 }
 

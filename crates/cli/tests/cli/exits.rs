@@ -76,6 +76,24 @@ fn a_code_that_could_not_be_shown_ends_the_command_at_once() {
 }
 
 #[test]
+fn a_code_for_a_program_that_was_lost_is_withdrawn_from_the_running_device() {
+    let home = Home::new();
+    let (_node, address) = home.node();
+    let _alice = home.daemon("alice", &address);
+    for args in [["pair", "generate", "--no-wait"].as_slice(), &["pair", "generate", "--no-wait", "--json"]] {
+        let full = std::fs::File::create("/dev/full").expect("a device");
+        let mut command = home.command("alice", args);
+        let ended = command.stdin(Stdio::null()).stdout(full).stderr(Stdio::piped()).output().expect("it runs");
+        assert_eq!(ended.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(said.matches("could not be written").count(), 1, "{said}");
+    }
+    let sessions = home.ask("alice", &["pair", "status"]);
+    let states: Vec<&str> = sessions.as_array().into_iter().flatten().filter_map(|s| s["state"].as_str()).collect();
+    assert_eq!(states, ["failed", "failed"]);
+}
+
+#[test]
 fn c9_a_wrong_word_is_exit_3_names_the_word_and_starts_nothing() {
     let home = Home::new();
     let wrong = NOBODYS.replace("sausage", "susage");

@@ -7,11 +7,12 @@ use handfast_proto::code::{Code, CodeInput};
 use handfast_proto::handshake::joiner::H2;
 use handfast_proto::handshake::{Denial, Refusal};
 use handfast_proto::id::Tid;
+use handfast_proto::lan::WindowId;
 use handfast_proto::session::{Config, Consent, DialFailure, Event, Job, JobResult, StreamEnd};
 use handfast_proto::wire::advert::AdvertState;
 use handfast_proto::wire::frames::FrameType;
 
-use crate::bench::{Bench, Guest, Host, info, record, rng};
+use crate::bench::{Bench, Guest, Host, address, info, record, rng};
 use crate::path::{TTL, assert_nothing_stored, pairing};
 use crate::sim::world::{Person, World};
 
@@ -296,6 +297,54 @@ fn a_joiner_that_was_told_busy_and_is_refused_then_hears_within_seconds_that_the
         }
     }
     assert_eq!((joiner.causes(), joiner.troubles()), (vec![Cause::CodeUsed], vec![]));
+}
+
+/// The end that the record tells is the better one.
+#[test]
+fn a_busy_initiator_that_is_gone_and_has_said_why_is_not_said_to_have_used_the_code() {
+    let mut joiner = Bench::new(1);
+    let code = Code::generate(&mut rng(3));
+    joiner.join(&code);
+    let host = Tid([2; 32]);
+    let stream = joiner.found(&record(&code, host, AdvertState::Open, 1), host);
+    let h2 = Host::new(&code, host).take_h1(&mut joiner, stream).refuse(Refusal::Busy, &mut rng(8));
+    joiner.hand(stream, h2);
+    for _ in 0..16 {
+        joiner.wait(Duration::from_millis(500));
+        while let Some((id, job)) = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::Dial { .. } | Job::LookUp(_)))
+        {
+            let (id, is_dial) = (*id, matches!(job, Job::Dial { .. }));
+            if is_dial {
+                joiner.job_done(id, JobResult::DialFailed(DialFailure::Refused));
+            } else {
+                joiner.job_done(id, JobResult::Found(record(&code, host, AdvertState::Cancelled, 2)));
+                joiner.job_done(id, JobResult::LookedUp { answered: 3 });
+            }
+        }
+    }
+    assert_eq!(joiner.causes(), [Cause::Cancelled]);
+}
+
+/// Another way to it that is closed, as a router's is, says nothing of the one on which it was busy.
+#[test]
+fn a_refusal_at_another_address_does_not_end_the_wait_for_a_busy_initiator() {
+    let mut joiner = Bench::new(1);
+    let code = Code::generate(&mut rng(3));
+    joiner.join(&code);
+    let (host, now) = (Tid([2; 32]), joiner.clocks());
+    joiner.table.handle_heard(WindowId(0), vec![address(77)], now);
+    joiner.drain();
+    let stream = joiner.found(&record(&code, host, AdvertState::Open, 1), host);
+    let h2 = Host::new(&code, host).take_h1(&mut joiner, stream).refuse(Refusal::Busy, &mut rng(8));
+    joiner.hand(stream, h2);
+    for _ in 0..20 {
+        joiner.wait(Duration::from_millis(500));
+        let other = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::Dial { tid: None, .. })).map(|(id, _)| *id);
+        if let Some(id) = other {
+            joiner.job_done(id, JobResult::DialFailed(DialFailure::Refused));
+        }
+    }
+    assert_eq!(joiner.causes(), []);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(super) struct Candidate {
     pub(super) failure: Option<Cause>,
     pub(super) dial_failure: Option<DialFailure>,
     pub(super) announced: bool,
+    /// It proved the code and said that it is busy.
+    pub(super) busy: bool,
     /// When it came in, if it is a connection that somebody else opened: with one try and no say in why a search fails.
     pub(super) came: Option<Time>,
 }
@@ -48,6 +50,7 @@ impl Candidate {
             failure: None,
             dial_failure: None,
             announced: false,
+            busy: false,
             came: None,
         }
     }

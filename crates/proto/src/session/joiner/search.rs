@@ -281,7 +281,7 @@ impl Search {
                 cx.finish(stream);
                 self.busy_since.get_or_insert(now);
                 self.busy_at = now;
-                candidate.dial_failure = None;
+                (candidate.busy, candidate.dial_failure) = (true, None);
                 // A caller may call again; its connection is used once.
                 let again = State::Waiting { until: now + limits::BUSY_RETRY };
                 candidate.state = if candidate.came.is_some() { State::Dead } else { again };
@@ -383,8 +383,11 @@ impl Search {
         if !alive && self.newer_version {
             return Some(Cause::VersionMismatch);
         }
-        if self.busy_since.is_some_and(|since| now.since(since) >= limits::BUSY) || self.is_gone_busy(now) {
+        if self.busy_since.is_some_and(|since| now.since(since) >= limits::BUSY) {
             return Some(Cause::CodeUsed);
+        }
+        if self.is_gone_busy(now) {
+            return Some(self.tombstone.map_or(Cause::CodeUsed, tombstone_cause));
         }
         let Some(found_at) = self.found_at else {
             return self.nobody_found(elapsed, config);
@@ -402,9 +405,10 @@ impl Search {
 
     /// It was busy with somebody else, and now nobody is there any more: it has what it wanted.
     fn is_gone_busy(&self, now: Time) -> bool {
-        let gone = self.candidates.iter().any(|c| c.dial_failure == Some(DialFailure::Refused));
-        let trying = self.candidates.iter().any(|c| matches!(c.state, State::Opening { .. } | State::AwaitH2 { .. }));
-        self.busy_since.is_some() && now.since(self.busy_at) >= limits::BUSY_GONE && gone && !trying
+        let mut busy = self.candidates.iter().filter(|c| c.busy && c.came.is_none()).peekable();
+        let is_gone =
+            |c: &Candidate| c.dial_failure == Some(DialFailure::Refused) && matches!(c.state, State::Waiting { .. });
+        busy.peek().is_some() && now.since(self.busy_at) >= limits::BUSY_GONE && busy.all(is_gone)
     }
 
     /// A name for why nothing could be connected to.

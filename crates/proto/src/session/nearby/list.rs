@@ -102,12 +102,17 @@ impl List {
 
     /// Which device a choice of this line means.
     pub(super) fn chosen(&self, nid: Nid) -> Option<Chosen> {
-        self.places(nid).next().map(|d| Chosen { nid, spki: d.spki })
+        self.places(nid).next().map(|d| Chosen { nid, ip: d.ip, spki: d.spki })
     }
 
-    /// Whether the line is still that of the device that was chosen; one that had no key yet may have one now.
+    /// Whether the line is still that of the device that was chosen: where it was then, or where it answers under its key.
+    /// One that had no key yet may have one now.
     pub(super) fn is_still(&self, chosen: &Chosen) -> bool {
-        self.places(chosen.nid).next().is_some_and(|d| chosen.spki == [0; 32] || chosen.spki == d.spki)
+        let has_key = |d: &NearbyDevice| d.spki == chosen.spki && d.spki != [0; 32];
+        let is_it = |d: &NearbyDevice| {
+            if d.ip == chosen.ip { has_key(d) || chosen.spki == [0; 32] } else { has_key(d) && d.answered }
+        };
+        self.places(chosen.nid).next().is_some_and(is_it)
     }
 
     fn change(&self, nid: Nid, before: Option<NearbyDevice>) -> Change {
@@ -124,12 +129,13 @@ impl List {
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
     pub(super) nid: Nid,
+    ip: IpAddr,
     spki: [u8; 32],
 }
 
-/// At the same place or under the same key.
-fn is_same(a: &NearbyDevice, b: &NearbyDevice) -> bool {
-    a.ip == b.ip || a.spki == b.spki && a.spki != [0; 32]
+/// At the same place, or it answered at another one under the same key.
+fn is_same(now: &NearbyDevice, before: &NearbyDevice) -> bool {
+    now.ip == before.ip || now.answered && now.spki == before.spki
 }
 
 /// Where a device is dialled. Only a connection over TCP says at which address it came in, which the other side wants to

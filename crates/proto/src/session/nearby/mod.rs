@@ -236,7 +236,10 @@ impl Nearby {
     /// Of two that ask each other, the one with the smaller transport key goes on; but if only one of them gets through
     /// to the other, that one. (Who hears an H1 while it has no connection of its own cannot have sent one.)
     fn yields_to(&self, from: &Inbound, cx: &Context<'_>) -> bool {
-        from.tid < cx.config.tid || self.guest.as_ref().is_some_and(|guest| guest.joiner.tid().is_none())
+        // Somebody else may have the same address.
+        let is_asked = |guest: &Guest| self.list.caller(from).is_some_and(|who| who.nid == guest.chosen.nid);
+        from.tid < cx.config.tid
+            || self.guest.as_ref().is_some_and(|guest| guest.joiner.tid().is_none() && is_asked(guest))
     }
 
     /// A device that our person has selected asked us as well, and has not gone on: now we ask it.

@@ -128,6 +128,8 @@ fn attack_30_a_choice_does_not_pass_to_whoever_inherits_the_line() {
     room.vanish(2);
     room.select(0, 2).expect("it is in the list still");
     room.leaves(0, owner.nid, owner.ip);
+    // With its key or another one.
+    room.hears(0, NearbyDevice { nid: owner.nid, spki: owner.spki, answered: false, ..room.seen(0, 1) });
     room.hears(0, NearbyDevice { nid: owner.nid, ..room.seen(0, 1) });
     room.wait(secs(15));
     assert!(room.devices[0].dialled.iter().flatten().all(|ip| *ip == owner.ip));
