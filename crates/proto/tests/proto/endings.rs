@@ -279,16 +279,24 @@ fn a_joiner_that_is_told_busy_asks_every_two_seconds_for_thirty() {
     assert!((14..=17).contains(&knocks), "{knocks}");
 }
 
-/// A command that shows a code ends with the pairing, and whoever was told to wait finds nobody any more.
-#[test]
-fn a_joiner_that_was_told_busy_and_is_refused_then_hears_within_seconds_that_the_code_is_used() {
+/// An initiator that deals with somebody else.
+const BUSY: Tid = Tid([2; 32]);
+
+/// A joiner that has found it by the DHT and was told so.
+fn told_busy() -> (Bench, Code) {
     let mut joiner = Bench::new(1);
     let code = Code::generate(&mut rng(3));
     joiner.join(&code);
-    let host = Tid([2; 32]);
-    let stream = joiner.found(&record(&code, host, AdvertState::Open, 1), host);
-    let h2 = Host::new(&code, host).take_h1(&mut joiner, stream).refuse(Refusal::Busy, &mut rng(8));
+    let stream = joiner.found(&record(&code, BUSY, AdvertState::Open, 1), BUSY);
+    let h2 = Host::new(&code, BUSY).take_h1(&mut joiner, stream).refuse(Refusal::Busy, &mut rng(8));
     joiner.hand(stream, h2);
+    (joiner, code)
+}
+
+/// A command that shows a code ends with the pairing, and whoever was told to wait finds nobody any more.
+#[test]
+fn a_joiner_that_was_told_busy_and_is_refused_then_hears_within_seconds_that_the_code_is_used() {
+    let (mut joiner, _) = told_busy();
     for _ in 0..14 {
         joiner.wait(Duration::from_millis(500));
         while let Some((id, _)) = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::Dial { .. })) {
@@ -302,13 +310,7 @@ fn a_joiner_that_was_told_busy_and_is_refused_then_hears_within_seconds_that_the
 /// The end that the record tells is the better one.
 #[test]
 fn a_busy_initiator_that_is_gone_and_has_said_why_is_not_said_to_have_used_the_code() {
-    let mut joiner = Bench::new(1);
-    let code = Code::generate(&mut rng(3));
-    joiner.join(&code);
-    let host = Tid([2; 32]);
-    let stream = joiner.found(&record(&code, host, AdvertState::Open, 1), host);
-    let h2 = Host::new(&code, host).take_h1(&mut joiner, stream).refuse(Refusal::Busy, &mut rng(8));
-    joiner.hand(stream, h2);
+    let (mut joiner, code) = told_busy();
     for _ in 0..16 {
         joiner.wait(Duration::from_millis(500));
         while let Some((id, job)) = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::Dial { .. } | Job::LookUp(_)))
@@ -317,7 +319,7 @@ fn a_busy_initiator_that_is_gone_and_has_said_why_is_not_said_to_have_used_the_c
             if is_dial {
                 joiner.job_done(id, JobResult::DialFailed(DialFailure::Refused));
             } else {
-                joiner.job_done(id, JobResult::Found(record(&code, host, AdvertState::Cancelled, 2)));
+                joiner.job_done(id, JobResult::Found(record(&code, BUSY, AdvertState::Cancelled, 2)));
                 joiner.job_done(id, JobResult::LookedUp { answered: 3 });
             }
         }
