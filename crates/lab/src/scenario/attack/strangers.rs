@@ -203,9 +203,13 @@ fn half_open_connections(stage: &Stage) -> Result<String> {
     let shown = stage.offer_published(&["--yes"])?;
     let pid = stage.alice.daemon()?.pid();
     let before = Sample::of(pid)?;
-    let address = shown.addresses.first().context("an address")?;
+    // Each transport has a port of its own, and they are listed in no order.
+    let tcp = |of: &&Address| of.transport == Transport::Tcp;
+    let address = shown.addresses.iter().find(tcp).context("the device has no TCP address")?;
     let target = SocketAddr::new(address.ip, address.port);
     let attacker = stage.world.lab.host("attacker")?;
+    let reached = attacker.namespace().enter(|| TcpStream::connect_timeout(&target, ANSWER).map(drop))?;
+    reached.with_context(|| format!("nobody listens at {target}"))?;
     let (stop, closed) = (AtomicBool::new(false), AtomicUsize::new(0));
     let (paired, grown) = std::thread::scope(|scope| {
         let flood = || attacker.namespace().enter(|| keep_silent_connections(target, &stop, &closed));
