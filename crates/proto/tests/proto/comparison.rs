@@ -326,6 +326,27 @@ fn b32_each_message_lost_once_costs_neither_code_nor_comparison() {
 }
 
 #[test]
+fn a_joiner_that_confirms_while_its_s3_is_lost_repeats_both() {
+    // S3 on its way when the connection breaks, or H3; the joiner's person answers before there is a new one.
+    for lost in [FrameType::S3, FrameType::H3] {
+        let mut world = World::of(2);
+        world.devices[0].person = Person::Yes(secs(5));
+        world.devices[1].person = Person::Yes(secs(1));
+        once(&mut world, lost, || Fate::Cut);
+        pairing(&mut world, VERIFY, ASK);
+        world.run_until(secs(20), |w| w.frames.contains_key(&lost));
+        world.block(0, 1, true);
+        world.later(secs(3), |w| w.block(0, 1, false));
+        let (ending, _) = world.ending(1);
+        ending.unwrap_or_else(|cause| panic!("{lost:?} lost: {cause}"));
+        world.run_until(secs(1), |w| w.ledger.live() == 0);
+        assert_paired(&world, 0, 1);
+        assert_eq!((shown(&world, 0).len(), shown(&world, 1).len()), (1, 1));
+        assert_eq!(world.frames[&FrameType::Resume], 1, "{lost:?}");
+    }
+}
+
+#[test]
 fn c11_a_connection_that_breaks_while_people_compare_is_mended_and_the_answers_find_it() {
     // Who answers first, and whether the break comes before, between or after the answers.
     for (first, second) in [(2, 10), (10, 2)] {

@@ -114,8 +114,8 @@ impl Initiator {
         let step = match step {
             Step::Compare { hs, h3: Some(h3), .. } => return self.identify(attempt, hs.matched(), h3, cx),
             // Its person has had as long as ours; the rest is for the way.
-            Step::Compare { hs, s3, h3: None, until, .. } => {
-                Step::Confirmed { hs: Box::new(hs.matched()), s3, until: until + limits::ANSWER_WAY }
+            Step::Compare { hs, h3: None, until, .. } => {
+                Step::Confirmed { hs: Box::new(hs.matched()), until: until + limits::ANSWER_WAY }
             }
             step @ (Step::AwaitS3 { .. }
             | Step::Confirmed { .. }

@@ -24,18 +24,19 @@ impl Initiator {
         }
         let Some((mut attempt, step)) = self.take_attempt() else { return self.close_ended(cx) };
         let step = match step {
-            step if step.is_repeat(&frame) => step,
+            step if attempt.s3.as_ref() == Some(&frame) || step.is_repeat(&frame) => step,
             Step::AwaitS3 { hs, .. } if frame.kind() == FrameType::S3 => {
                 let Ok(hs) = hs.handle(&frame) else { return self.spoiled(&attempt, cx) };
                 if self.invitation.is_nearby() {
                     self.connected(&attempt.from, cx);
                 }
                 let until = cx.now.time + limits::QUESTION;
-                Step::Compare { hs: Box::new(hs), s3: frame, h3: None, asked: false, until }
+                attempt.s3 = Some(frame);
+                Step::Compare { hs: Box::new(hs), h3: None, asked: false, until }
             }
             // Its person was faster than ours. One such frame is held, and not read before ours has confirmed.
-            Step::Compare { hs, s3, h3: None, asked, until } if frame.kind() == FrameType::H3 => {
-                Step::Compare { hs, s3, h3: Some(frame), asked, until }
+            Step::Compare { hs, h3: None, asked, until } if frame.kind() == FrameType::H3 => {
+                Step::Compare { hs, h3: Some(frame), asked, until }
             }
             Step::Confirmed { hs, .. } if frame.kind() == FrameType::H3 => {
                 return self.identify(attempt, *hs, frame, cx);

@@ -441,6 +441,7 @@ impl Initiator {
             token,
             started: cx.now.time,
             device: None,
+            s3: None,
             answered: None,
         };
         self.phase = Phase::Serving(Box::new(attempt), step);

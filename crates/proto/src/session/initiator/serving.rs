@@ -17,6 +17,8 @@ pub(super) struct Attempt {
     pub(super) token: [u8; 32],
     pub(super) started: Time,
     pub(super) device: Option<PeerCard>,
+    /// The S3 that was right: a joiner that lost its connection may repeat it at any later step.
+    pub(super) s3: Option<Frame>,
     pub(super) answered: Option<(Frame, Frame)>,
 }
 
@@ -25,9 +27,9 @@ pub(super) enum Step {
     /// H2 asked for a comparison.
     AwaitS3 { hs: Box<AskedToCompare>, until: Time },
     /// S3 was right; the comparison waits for its turn or for the answer. `h3`: what a faster joiner has sent meanwhile.
-    Compare { hs: Box<Comparing>, s3: Frame, h3: Option<Frame>, asked: bool, until: Time },
+    Compare { hs: Box<Comparing>, h3: Option<Frame>, asked: bool, until: Time },
     /// Our person confirmed; the joiner's is still comparing.
-    Confirmed { hs: Box<SentH2>, s3: Frame, until: Time },
+    Confirmed { hs: Box<SentH2>, until: Time },
     /// H2 is sent, without a comparison.
     AwaitH3 { hs: Box<SentH2>, until: Time },
     /// H3 was right; the question waits for its turn or for the answer.
@@ -90,9 +92,8 @@ impl Step {
     /// A frame that was taken before and whose answer is not ready, or that is older than the last one.
     pub(super) fn is_repeat(&self, frame: &Frame) -> bool {
         match self {
-            Step::AwaitS3 { .. } | Step::AwaitH3 { .. } | Step::AwaitH5 { .. } => false,
-            Step::Compare { s3, h3, .. } => s3 == frame || h3.as_ref() == Some(frame),
-            Step::Confirmed { s3, .. } => s3 == frame,
+            Step::AwaitS3 { .. } | Step::Confirmed { .. } | Step::AwaitH3 { .. } | Step::AwaitH5 { .. } => false,
+            Step::Compare { h3, .. } => h3.as_ref() == Some(frame),
             Step::Question { h3, .. } | Step::StoringPending { h3, .. } => h3 == frame,
             Step::StoringPaired { h5, .. } => h5 == frame || frame.kind() == FrameType::H3,
         }

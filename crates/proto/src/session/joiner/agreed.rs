@@ -21,6 +21,8 @@ pub(super) struct Agreed {
     pub(super) confirmed: bool,
     /// Our last frame: what a resumed handshake repeats.
     pub(super) last: Frame,
+    /// The S3 before it, as long as nothing shows that it arrived.
+    pub(super) s3: Option<Frame>,
     link: Link,
 }
 
@@ -68,7 +70,7 @@ impl Agreed {
     /// A handshake whose S3 or H3 (`last`) has just been sent on `stream`.
     pub(super) fn new(found: Found, stream: StreamId, last: Frame) -> Agreed {
         let Found { tid, addresses, path } = found;
-        Agreed { tid, addresses, path, device: None, confirmed: false, last, link: Link::Up { stream } }
+        Agreed { tid, addresses, path, device: None, confirmed: false, last, s3: None, link: Link::Up { stream } }
     }
 
     /// The transport key that the handshake is bound to.
@@ -191,7 +193,7 @@ impl Agreed {
         let opening = matches!(&self.link, Link::Lost { redial: Redial::Opening { job }, .. } if *job == id);
         match step.resume_frame() {
             Some(resume) if opening => {
-                cx.send(stream, vec![resume, self.last.clone()]);
+                cx.send(stream, [resume].into_iter().chain(self.s3.clone()).chain([self.last.clone()]).collect());
                 self.link = Link::Up { stream };
                 if let Step::AwaitH6 { until, .. } = step {
                     *until = cx.now.time + limits::CONFIRMATION;

@@ -17,7 +17,7 @@ impl Joiner {
             Step::Compare { hs, .. } => {
                 let (step, h3) = introduce(hs.matched(), cx);
                 agreed.confirmed = true;
-                agreed.last = h3.clone();
+                agreed.s3 = Some(std::mem::replace(&mut agreed.last, h3.clone()));
                 // Without a stream it follows the resume.
                 if let Some(stream) = agreed.stream() {
                     cx.send(stream, vec![h3]);
@@ -48,6 +48,7 @@ impl Joiner {
                 }
                 Ok(H4::Offer(hs)) => {
                     agreed.device = Some(card(hs.agreement()));
+                    agreed.s3 = None;
                     let confirmed = agreed.confirmed;
                     let step = Step::Question { hs, asked: false, until: now + limits::QUESTION };
                     self.phase = Phase::Agreed(agreed, step);
