@@ -20,14 +20,19 @@ pub(super) async fn run(context: &Context, list: DeviceList) -> Result<u8, Error
         DevicesCommand::Rename { device, name } => {
             let renamed = source.rename(&device, &name).await?;
             context.out.show(&renamed, lists::device);
-            if !context.out.is_json()
-                && let Some(note) = not_as_typed(&name, &renamed.name)
-            {
-                context.out.talk(&note);
-            }
+            tell_of_name(context, &name, &renamed.name);
         }
     }
     Ok(0)
+}
+
+/// Says on stderr that a name was not kept as it was typed, unless a program reads both.
+pub(super) fn tell_of_name(context: &Context, typed: &str, kept: &str) {
+    if !context.out.is_json()
+        && let Some(note) = not_as_typed(typed, kept)
+    {
+        context.out.talk(&note);
+    }
 }
 
 /// What is said about a name that was not kept as it was typed, white space apart.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::Context;
+use super::devices::tell_of_name;
 use crate::args::Start;
 use crate::config::{self, Nodes};
 use crate::daemon::{Client, End, Hosted};
@@ -61,7 +62,7 @@ pub(super) async fn foreground(context: &Context, args: &Start) -> Result<u8, Er
     log::to_file(&instance.log(), !args.detached)?;
     let builder = config::builder(instance, args.name.clone(), &args.network)?;
     let mut hosted = Hosted::start(instance, builder).await?;
-    say_started(context, args.detached).await?;
+    say_started(context, args).await?;
     let end = tokio::select! {
         error = note_if_alone(context, args) => Err(error),
         end = hosted.ended() => Ok(end),
@@ -92,6 +93,7 @@ pub(super) fn detach(context: &Context, args: &Start) -> Result<u8, Error> {
     match told(&mut child) {
         Some(Told::Started(started)) => {
             context.out.show(&started, Started::text);
+            note_if_renamed(context, args, &started);
             super::one_thread(async {
                 say_if_alone(context, args).await?;
                 Ok(0)
@@ -109,6 +111,13 @@ pub(super) fn detach(context: &Context, args: &Start) -> Result<u8, Error> {
             Err(Error::because(Cause::Internal, format!("the device did not get ready ({status})"))
                 .with_hint(format!("its log is {}", log.display())))
         }
+    }
+}
+
+/// Says on stderr if the device has another name than the one it was given.
+fn note_if_renamed(context: &Context, args: &Start, started: &Started) {
+    if let Some(typed) = &args.name {
+        tell_of_name(context, typed, &started.name);
     }
 }
 
@@ -193,7 +202,7 @@ pub(super) fn tie_to_parent() -> Result<(), Error> {
 }
 
 /// Says that the device runs, after its control socket has answered, and then lets go of the streams.
-async fn say_started(context: &Context, detached: bool) -> Result<(), Error> {
+async fn say_started(context: &Context, args: &Start) -> Result<(), Error> {
     let status = Client::of(&context.instance).status().await?;
     let started = Started {
         v: handfast::EVENT_VERSION,
@@ -204,13 +213,15 @@ async fn say_started(context: &Context, detached: bool) -> Result<(), Error> {
         fingerprint: status.fingerprint,
     };
     say(&context.out, &started);
-    if detached {
+    if args.detached {
         let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null");
         let null = null.map_err(|error| Error::because(Cause::Internal, error))?;
         // Nobody reads them any more; they would only fill a pipe, or hold it open.
         for redirected in [rustix::stdio::dup2_stdout(&null), rustix::stdio::dup2_stderr(&null)] {
             redirected.map_err(|error| Error::because(Cause::Internal, error))?;
         }
+    } else {
+        note_if_renamed(context, args, &started);
     }
     Ok(())
 }

@@ -99,7 +99,7 @@ impl Actor {
             label: None,
             kind: agreement.info.kind,
             since: now,
-            last_seen: None,
+            last_seen: Some(now),
             path: Some(path.name().to_owned()),
             addresses,
             clock_offset: agreement.info.clock.map_or(0, |theirs| now.offset_to(theirs)),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handfast::{Builder, EventKind, Network, PairOptions};
+use handfast::{Builder, EventKind, Network, PairOptions, StoredDevices};
 
 use crate::world::{LIMIT, World, event, outcome};
 
@@ -38,6 +38,24 @@ async fn b22_b47_two_devices_pair_know_each_other_and_still_do_after_a_restart()
     alice.ping(&bob_status.id[..8], LIMIT).await.expect("a round trip, named by the beginning of its id");
     alice.stop().await;
     bob.stop().await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_device_that_ends_right_after_a_pairing_has_seen_the_other() {
+    let world = World::new().await;
+    let (alice, bob) = (world.device("alice").await, world.device("bob").await);
+    let code = alice.generate(YES).await.expect("a code");
+    let joined = bob.join(&code.words.join(" "), YES).await.expect("a session");
+    assert_eq!(outcome(&bob, &joined.session).await, "paired");
+    assert_eq!(outcome(&alice, &code.session).await, "paired");
+    alice.stop().await;
+    bob.stop().await;
+    for name in ["alice", "bob"] {
+        let stored = StoredDevices::open(&world.home(name)).expect("readable").expect("a store").list();
+        assert_eq!(stored.len(), 1);
+        assert!(stored[0].last_seen.is_some(), "{name}");
+    }
     world.end().await;
 }
 
