@@ -64,7 +64,6 @@ pub(super) struct Nearby {
 struct Guest {
     chosen: Chosen,
     joiner: Box<Joiner>,
-    ips: Vec<IpAddr>,
     /// The comparison whose place a scanned QR takes. It is left open until the code is proven: its end would be taken
     /// for emoji that differ, and over TCP no end of a stream can say otherwise.
     superseded: Option<StreamId>,
@@ -92,7 +91,6 @@ impl Nearby {
         // The line may be somebody else's by now.
         let is_asked = |guest: &&mut Guest| guest.chosen.nid == nid && self.list.is_still(&guest.chosen);
         if let Some(guest) = self.guest.as_mut().filter(is_asked) {
-            guest.ips = places.iter().map(|d| d.ip).collect();
             guest.joiner.learned(tcp_addresses(&places), cx);
         }
         self.tell(nid, change, cx);
@@ -166,8 +164,7 @@ impl Nearby {
         let first = places.first().ok_or(SelectError::Refused)?;
         let whom = Striker { nid: chosen.nid, address: first.ip };
         let joiner = Joiner::nearby(self.id.clone(), whom, tcp_addresses(&places), self.options, cx);
-        let ips = places.iter().map(|d| d.ip).collect();
-        self.guest = Some(Guest { chosen, joiner: Box::new(joiner), ips, superseded: None });
+        self.guest = Some(Guest { chosen, joiner: Box::new(joiner), superseded: None });
         Ok(())
     }
 
@@ -208,7 +205,8 @@ impl Nearby {
         self.guest.as_ref().is_some_and(|guest| {
             let same = match guest.joiner.tid() {
                 Some(tid) => tid == from.tid,
-                None => guest.ips.contains(&from.address.ip),
+                // Somebody else may have the same address.
+                None => self.list.caller(from).is_some_and(|who| who.nid == guest.chosen.nid),
             };
             guest.joiner.is_asking() && same
         })
@@ -236,10 +234,7 @@ impl Nearby {
     /// Of two that ask each other, the one with the smaller transport key goes on; but if only one of them gets through
     /// to the other, that one. (Who hears an H1 while it has no connection of its own cannot have sent one.)
     fn yields_to(&self, from: &Inbound, cx: &Context<'_>) -> bool {
-        // Somebody else may have the same address.
-        let is_asked = |guest: &Guest| self.list.caller(from).is_some_and(|who| who.nid == guest.chosen.nid);
-        from.tid < cx.config.tid
-            || self.guest.as_ref().is_some_and(|guest| guest.joiner.tid().is_none() && is_asked(guest))
+        from.tid < cx.config.tid || self.guest.as_ref().is_some_and(|guest| guest.joiner.tid().is_none())
     }
 
     /// A device that our person has selected asked us as well, and has not gone on: now we ask it.

@@ -116,3 +116,23 @@ fn of_two_that_choose_each_other_the_one_that_gets_through_is_heard() {
         super::assert_paired(&room, 0, 1);
     }
 }
+
+/// Somebody else on the machine of the chosen device calls before that one is reached: the choice stands.
+#[test]
+fn a_second_device_at_the_address_of_the_chosen_one_does_not_take_its_place() {
+    for (chosen, other) in [(0, 2), (2, 0)] {
+        let mut room = Room::of(3);
+        room.moves_to(other, chosen);
+        room.devices[chosen].is_closed = true;
+        room.select(1, chosen).expect("it is near");
+        room.wait(secs(1));
+        room.select(other, 1).expect("it is near");
+        room.wait(secs(1));
+        assert_eq!((room.devices[1].asked(), room.devices[other].asked()), (0, 0), "{other} is told to wait");
+        room.devices[chosen].is_closed = false;
+        room.wait(secs(5));
+        room.compare(chosen, true);
+        room.compare(1, true);
+        super::assert_paired(&room, 1, chosen);
+    }
+}

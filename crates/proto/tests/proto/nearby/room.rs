@@ -31,6 +31,8 @@ pub(crate) struct Device {
     pub(crate) table: Table,
     pub(crate) tid: Tid,
     pub(crate) ip: IpAddr,
+    /// Where it listens, and where its connections come from.
+    pub(crate) port: u16,
     pub(crate) nid: Nid,
     pub(crate) events: Vec<Event>,
     pub(crate) stored: Vec<Agreement>,
@@ -82,10 +84,6 @@ fn ip(n: usize) -> IpAddr {
     IpAddr::V4(Ipv4Addr::new(192, 168, 1, 10 + n as u8))
 }
 
-fn tcp(ip: IpAddr) -> Address {
-    Address { ip, port: 4000, transport: Transport::Tcp }
-}
-
 impl Room {
     /// So many devices, all in `pair nearby`, which have met each other. The first has the smallest transport key.
     pub(crate) fn of(count: usize) -> Room {
@@ -134,6 +132,16 @@ impl Room {
         }
     }
 
+    /// `b` moves to the machine of `a`; everybody hears of it.
+    pub(crate) fn moves_to(&mut self, b: usize, a: usize) {
+        let (nid, left) = (self.devices[b].nid, self.devices[b].ip);
+        (self.devices[b].ip, self.devices[b].port) = (self.devices[a].ip, self.devices[a].port + 1);
+        for n in (0..self.devices.len()).filter(|n| *n != b) {
+            self.leaves(n, nid, left);
+        }
+        self.everybody_meets();
+    }
+
     /// `a` hears of `b`.
     pub(crate) fn meets(&mut self, a: usize, b: usize) {
         let device = self.seen(a, b);
@@ -157,13 +165,13 @@ impl Room {
     /// `b`, as `a` hears of it.
     pub(crate) fn seen(&self, a: usize, b: usize) -> NearbyDevice {
         let (us, them) = (&self.devices[a], &self.devices[b]);
-        let quic = Address { transport: Transport::Quic, ..tcp(them.ip) };
+        let quic = Address { transport: Transport::Quic, ..them.tcp() };
         NearbyDevice {
             nid: them.nid,
             name: Some(DeviceName::clean(&format!("device {b}"))),
             ip: them.ip,
             own: vec![us.ip],
-            addresses: vec![quic, tcp(them.ip)],
+            addresses: vec![quic, them.tcp()],
             spki: them.tid.0,
             answered: true,
         }
@@ -272,12 +280,12 @@ impl Room {
             Job::Dial { tid, addresses } => {
                 self.devices[n].dialled.push(addresses.iter().map(|a| a.ip).collect());
                 assert!(addresses.iter().all(|a| a.transport == Transport::Tcp), "over TCP");
-                let there = |d: &Device| !d.gone && !d.is_closed && addresses.iter().any(|a| a.ip == d.ip);
+                let there = |d: &Device| !d.gone && !d.is_closed && addresses.contains(&d.tcp());
                 match self.devices.iter().position(there) {
                     Some(to) if tid.is_none_or(|tid| tid == self.devices[to].tid) => {
                         self.conns.push((n, to));
                         let conn = ConnId(self.conns.len() as u64 - 1);
-                        let (tid, address) = (self.devices[to].tid, tcp(self.devices[to].ip));
+                        let (tid, address) = (self.devices[to].tid, self.devices[to].tcp());
                         JobResult::Dialled(Reached { conn, tid, address, path: Path::Lan })
                     }
                     Some(_) => JobResult::DialFailed(DialFailure::WrongPeer),
@@ -310,7 +318,7 @@ impl Room {
         self.streams.push((near, far));
         let target = &self.devices[to];
         let transport = if target.over_quic { Transport::Quic } else { Transport::Tcp };
-        let address = Address { transport, ..tcp(self.devices[from].ip) };
+        let address = Address { transport, ..self.devices[from].tcp() };
         let local = (!target.over_quic).then(|| target.arrives_at.unwrap_or(target.ip));
         let inbound = Inbound { tid: self.devices[from].tid, address, path: Path::Lan, local };
         self.on_the_way.push_back(Delivery::Inbound(far, inbound));
@@ -389,6 +397,7 @@ impl Device {
             table: Table::new(config, rng(number)),
             tid,
             ip: ip(n),
+            port: 4000,
             nid: Nid([100 + number; 16]),
             events: Vec::new(),
             stored: Vec::new(),
@@ -403,6 +412,10 @@ impl Device {
             dialled: Vec::new(),
             window: None,
         }
+    }
+
+    fn tcp(&self) -> Address {
+        Address { ip: self.ip, port: self.port, transport: Transport::Tcp }
     }
 
     /// What its screen showed last.
