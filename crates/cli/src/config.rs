@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::Path;
 
-use handfast::{Address, Bootstrap, Builder, Cause, Error, Network};
+use handfast::{Address, Bootstrap, Builder, Cause, Error, Network, StunServer};
 use serde::Deserialize;
 
 use crate::args::{self, NetworkArgs};
@@ -21,6 +21,8 @@ struct Config {
     listen: Vec<String>,
     #[serde(default)]
     bootstrap: Vec<String>,
+    #[serde(default)]
+    stun: Vec<String>,
     #[serde(default)]
     no_lan: bool,
     #[serde(default)]
@@ -69,12 +71,19 @@ pub(crate) fn nodes(instance: &Instance, args: &NetworkArgs) -> Result<Nodes, Er
 fn network(path: &Path, config: &Config, args: &NetworkArgs) -> Result<Network, Error> {
     let listen: Vec<Address> = parse_all(path, "listen", &config.listen, str::parse)?;
     let bootstrap: Vec<Bootstrap> = parse_all(path, "bootstrap", &config.bootstrap, args::node)?;
+    let stun: Vec<StunServer> = parse_all(path, "stun", &config.stun, str::parse)?;
+    let offline = args.offline || config.offline;
     Ok(Network {
         listen: if args.listen.is_empty() { listen } else { args.listen.clone() },
         bootstrap: if args.bootstrap.is_empty() { bootstrap } else { args.bootstrap.clone() },
+        stun: match (offline, args.stun.is_empty()) {
+            (true, _) => Vec::new(),
+            (false, true) => stun,
+            (false, false) => args.stun.clone(),
+        },
         no_lan: args.no_lan || config.no_lan,
         // Nodes of the DHT may be anywhere, so a device that stays in its network asks none.
-        no_dht: args.no_dht || args.offline || config.no_dht || config.offline,
+        no_dht: args.no_dht || config.no_dht || offline,
     })
 }
 
@@ -89,7 +98,7 @@ fn read(path: &Path) -> Result<Config, Error> {
     file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| {
         Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end()))
-            .with_hint("the keys are name, listen, bootstrap, no_lan, no_dht and offline")
+            .with_hint("the keys are name, listen, bootstrap, stun, no_lan, no_dht and offline")
     })
 }
 
@@ -138,12 +147,28 @@ mod tests {
     }
 
     #[test]
+    fn stun_servers_are_those_of_the_options_or_of_the_file_and_none_for_a_device_that_stays_in_its_network() {
+        let servers = |text: &str, args: &NetworkArgs| -> Vec<String> {
+            let config: Config = toml::from_str(text).expect("good");
+            let network = network(Path::new("config.toml"), &config, args).expect("good");
+            network.stun.iter().map(ToString::to_string).collect()
+        };
+        let file = "stun = [\"stun.example\", \"5.1.2.3:9\"]";
+        let given = NetworkArgs { stun: vec!["5.1.2.4".parse().expect("a server")], ..NetworkArgs::default() };
+        assert_eq!(servers(file, &NetworkArgs::default()), ["stun.example:3478", "5.1.2.3:9"]);
+        assert_eq!(servers(file, &given), ["5.1.2.4:3478"]);
+        assert!(servers(file, &NetworkArgs { offline: true, ..given.clone() }).is_empty());
+        assert!(servers(&format!("{file}\noffline = true"), &given).is_empty());
+    }
+
+    #[test]
     fn a_key_nobody_knows_and_a_bad_address_are_named() {
         for (text, named) in [
             ("bootstraps = []", "bootstraps"),
             ("listen = [\"/ip4/1.2.3.4\"]", "/ip4/1.2.3.4"),
             ("bootstrap = [\"/ip4/5.1.2.3/tcp/1\"]", "/ip4/5.1.2.3/tcp/1"),
             ("bootstrap = [\"5.1.2.3:4001\"]", "/ip4/5.1.2.3/udp/4001/quic-v1/p2p/ID"),
+            ("stun = [\"stun:5.1.2.3\"]", "stun:5.1.2.3"),
             ("listen = 3", "listen"),
         ] {
             let error = with_config(text, &NetworkArgs::default()).expect_err(text);

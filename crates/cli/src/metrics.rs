@@ -121,6 +121,8 @@ fn text(status: &NodeStatus) -> String {
         ("received_bytes", "Bytes of records and frames received", status.bytes_in),
         ("sent_bytes", "Bytes of records and frames sent", status.bytes_out),
         ("refused_connections", "Connections refused by a limit", status.refused_connections),
+        ("stun_answered", "STUN requests answered", status.stun_answered),
+        ("stun_dropped", "Datagrams at the STUN sockets that were not answered", status.stun_dropped),
     ] {
         registry.register(name, help, ConstCounter::new(value));
     }

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::io::Write as _;
 
-use handfast::node::{Node, NodeConfig};
+use handfast::node::{Node, NodeConfig, Stun};
 use handfast::{Address, Builder, EventKind, Handle, PairOptions};
 
 #[tokio::main]
@@ -14,8 +14,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let homes = tempfile::tempdir()?;
     let listen: Address = "/ip4/127.0.0.1/udp/0/quic-v1".parse()?;
     let data = homes.path().join("node");
-    let node =
-        Node::start(NodeConfig { data, listen: vec![listen], external: Vec::new(), bootstrap: Vec::new() }).await?;
+    let node = Node::start(NodeConfig {
+        data,
+        listen: vec![listen],
+        external: Vec::new(),
+        bootstrap: Vec::new(),
+        stun: Stun::Off,
+    })
+    .await?;
     let bootstrap = node.addresses().first().ok_or("the node listens nowhere")?.parse::<handfast::Bootstrap>()?;
     let device = |name: &str| {
         Builder::new(homes.path().join(name)).name(name).listen(listen).bootstrap(bootstrap.clone()).start()

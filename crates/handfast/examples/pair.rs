@@ -6,7 +6,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::time::Duration;
 
-use handfast::node::{Node, NodeConfig};
+use handfast::node::{Node, NodeConfig, Stun};
 use handfast::{Address, Builder, EventKind, Handle, PairOptions};
 
 #[tokio::main]
@@ -21,6 +21,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         listen: vec![listen],
         external: Vec::new(),
         bootstrap: Vec::new(),
+        stun: Stun::Off,
     })
     .await?;
     let bootstrap = node.addresses().first().ok_or("the node listens nowhere")?.parse::<handfast::Bootstrap>()?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use handfast_net::Bootstrap;
+use handfast_net::stun::StunServer;
 use handfast_proto::addr::Address;
 use handfast_proto::wire::info::{DeviceName, DeviceType};
 
@@ -16,6 +17,8 @@ pub struct Network {
     pub listen: Vec<Address>,
     /// Nodes of the DHT that are known beforehand.
     pub bootstrap: Vec<Bootstrap>,
+    /// STUN servers to ask what the NAT does; empty: those that the bootstrap nodes offer.
+    pub stun: Vec<StunServer>,
     /// Do not use the DHT at all.
     pub no_dht: bool,
     /// Do not look for other devices on the local network, and do not show there.

@@ -51,6 +51,7 @@ pub use error::Error;
 pub use event::{
     Comparison, DeviceCard, DeviceName, EVENT_VERSION, Event, EventKind, EventStream, SeenDevice, now_rfc3339,
 };
+pub use handfast_net::stun::{BadStunServer, StunServer};
 pub use handfast_net::{Bootstrap, DEFAULT_LOG, DEFAULT_NODE_LOG};
 pub use handfast_proto::addr::Address;
 pub use handfast_proto::cause::Cause;
@@ -79,5 +80,5 @@ pub mod node {
     //! An infrastructure node: bootstrap and DHT server for anybody's devices. It has no identity key, pairs with nobody
     //! and reads nothing of what it stores.
 
-    pub use crate::engine::node::{Node, NodeConfig, NodeStatus};
+    pub use crate::engine::node::{Node, NodeConfig, NodeStatus, Stun};
 }

@@ -3,6 +3,7 @@
 use handfast_proto::addr::Scope;
 use handfast_proto::addresses::OwnAddress;
 use handfast_proto::session::SessionStatus;
+use handfast_proto::stun::behaviour::{Behaviour, Filtering, Mapping};
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Comparison, DeviceCard};
@@ -90,17 +91,37 @@ impl From<&OwnAddress> for AddressStatus {
     }
 }
 
-/// NAT behaviour in the terms of RFC 4787.
+/// NAT behaviour in the terms of RFC 4787, as far as STUN servers could tell.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NatStatus {
-    /// How the public port is chosen.
+    /// How the public port is chosen: `none` (there is no NAT), `endpoint_independent`, `address_dependent`,
+    /// `address_and_port_dependent` or `unknown`.
     pub mapping: String,
-    /// Who is let in.
+    /// Who is let in: the same words; `none` if there is neither a NAT nor a firewall.
     pub filtering: String,
-    /// Whether two inside hosts meet by public address.
+    /// Whether two inside hosts meet by public address: `yes`, `no`, `none` (there is no NAT) or `unknown`.
     pub hairpin: String,
     /// Public addresses others see us at.
     pub public_addresses: Vec<String>,
+}
+
+impl NatStatus {
+    pub(crate) fn new(found: &Behaviour, public_addresses: Vec<String>) -> NatStatus {
+        let mapping = found.mapping.map_or("unknown", Mapping::name);
+        let no_nat = found.mapping == Some(Mapping::None);
+        let filtering = match found.filtering {
+            Some(Filtering::EndpointIndependent) if no_nat => "none",
+            filtering => filtering.map_or("unknown", Filtering::name),
+        };
+        let hairpin = match found.hairpin {
+            _ if no_nat => "none",
+            Some(true) => "yes",
+            Some(false) => "no",
+            None => "unknown",
+        };
+        let [mapping, filtering, hairpin] = [mapping, filtering, hairpin].map(str::to_owned);
+        NatStatus { mapping, filtering, hairpin, public_addresses }
+    }
 }
 
 /// A session in `status`.
@@ -181,4 +202,31 @@ pub(crate) fn rfc3339(unix: u64) -> String {
     const LAST: u64 = 253_402_300_799;
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(unix.min(LAST));
     humantime::format_rfc3339_seconds(at).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_unknown_and_where_there_is_no_nat_nothing_is_said_of_one() {
+        let words = |found: &Behaviour| {
+            let NatStatus { mapping, filtering, hairpin, .. } = NatStatus::new(found, Vec::new());
+            [mapping, filtering, hairpin].join(" ")
+        };
+        assert_eq!(words(&Behaviour::default()), "unknown unknown unknown");
+        let none = Behaviour { mapping: Some(Mapping::None), ..Behaviour::default() };
+        assert_eq!(words(&none), "none unknown none");
+        let open = Behaviour { filtering: Some(Filtering::EndpointIndependent), ..none.clone() };
+        assert_eq!(words(&open), "none none none");
+        let firewall = Behaviour { filtering: Some(Filtering::AddressAndPortDependent), ..none };
+        assert_eq!(words(&firewall), "none address_and_port_dependent none");
+        let cone = Behaviour {
+            mapping: Some(Mapping::EndpointIndependent),
+            filtering: Some(Filtering::EndpointIndependent),
+            hairpin: Some(false),
+            ..Behaviour::default()
+        };
+        assert_eq!(words(&cone), "endpoint_independent endpoint_independent no");
+    }
 }

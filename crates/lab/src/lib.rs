@@ -36,6 +36,7 @@ pub mod link;
 pub mod lock;
 pub mod metrics;
 pub mod naive;
+pub mod nat;
 pub mod ns;
 pub mod pcap;
 pub mod peer;

@@ -10,7 +10,7 @@ use handfast_lab::lan::Profile;
 use handfast_lab::lock::LabLock;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, pairings, race, restart,
+    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, pairings, race, restart,
 };
 use handfast_lab::skip;
 
@@ -149,6 +149,8 @@ enum Command {
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(lan::attacks::groups()))]
         groups: Vec<String>,
     },
+    /// What a device finds out about each kind of NAT.
+    NatKinds,
     /// Size, start time, memory and idle processor use.
     Footprint {
         /// How often the start is timed.
@@ -199,6 +201,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::LanListeners { runs } => lan::listeners::run(&options(*runs)),
         Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
         Command::LanNearby { runs } => lan::nearby::run(&options(*runs)),
+        Command::NatKinds => nat_kinds::run(&options(1)),
         Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

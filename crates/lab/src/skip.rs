@@ -36,6 +36,13 @@ pub fn faketime_library() -> Option<PathBuf> {
         .find(|library| library.is_file())
 }
 
+/// As [`reason`], for tests that also need an independent STUN server and client (package `coturn`).
+#[must_use]
+pub fn coturn() -> Option<String> {
+    let missing = ["turnserver", "turnutils_natdiscovery"].into_iter().any(|program| find_program(program).is_none());
+    missing.then(|| "missing Debian packages: coturn".to_owned())
+}
+
 /// Says on stderr why a test is skipped and returns true; with `CI=true` a skipped test is a failed one.
 ///
 /// # Panics

@@ -1,7 +1,7 @@
 //! Hosts that are far from each other: the profile `two-networks` ([`crate::lan`] has those that share a room).
 //!
-//! Every host is alone in a public /24 and /64 of its own, on an access link to one backbone router. The backbone is the
-//! observer's place; there is no NAT, no DNS, no way out.
+//! Every host is alone in a public /24 and /64 of its own, on an access link to one backbone router, or behind a NAT that
+//! has these ([`crate::nat`]). The backbone is the observer's place; there is no DNS, no way out.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::host::Host;
 use crate::link::{Emulator, EmulatorBuilder, End, Link};
+use crate::nat::{Nat, Routers};
 use crate::ns::{LabName, Namespace};
 
 /// Delay of an access link in each direction: 25 ms one way between any two hosts, 50 ms a round trip.
@@ -29,6 +30,7 @@ const HOST_INTERFACE: &str = "eth0";
 /// Puts a lab together.
 pub struct LabBuilder {
     hosts: Vec<(String, Duration)>,
+    nats: Vec<(String, Nat)>,
     delay: Duration,
     seed: u64,
 }
@@ -50,6 +52,7 @@ struct AccessHostInner {
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
     link: Link,
+    _routers: Routers,
 }
 
 impl Lab {
@@ -57,7 +60,7 @@ impl Lab {
     /// DHT called `node-0` and so on.
     #[must_use]
     pub fn two_networks(nodes: usize) -> LabBuilder {
-        let mut builder = LabBuilder { hosts: Vec::new(), delay: ACCESS_DELAY, seed: 1 };
+        let mut builder = Lab::empty();
         for name in ["alice", "bob", "attacker"] {
             builder = builder.host(name);
         }
@@ -65,6 +68,12 @@ impl Lab {
             builder = builder.host(&format!("node-{index}"));
         }
         builder
+    }
+
+    /// No hosts yet.
+    #[must_use]
+    pub fn empty() -> LabBuilder {
+        LabBuilder { hosts: Vec::new(), nats: Vec::new(), delay: ACCESS_DELAY, seed: 1 }
     }
 
     /// The host called `name`.
@@ -101,6 +110,13 @@ impl LabBuilder {
     pub fn host(mut self, name: &str) -> Self {
         self.hosts.push((name.to_owned(), self.delay));
         self
+    }
+
+    /// Adds a host with the lab's usual access delay, and this in front of it.
+    #[must_use]
+    pub fn behind(mut self, nat: Nat, name: &str) -> Self {
+        self.nats.push((name.to_owned(), nat));
+        self.host(name)
     }
 
     /// Sets the access delay of all hosts, those already added and those to come.
@@ -148,13 +164,17 @@ impl LabBuilder {
         for (index, (host, delay)) in self.hosts.iter().enumerate() {
             let number = u8::try_from(index + 1).context("too many hosts")?;
             let namespace = Namespace::create(&name, host)?;
-            let link = connect(&mut links, number, &namespace, &router)?;
+            let nat = self.nats.iter().find(|(behind, _)| behind == host).map_or(Nat::Open, |(_, nat)| *nat);
+            let routers = Routers::new(nat, &name, number, host)?;
+            let link = connect(&mut links, number, routers.outermost(&namespace), &router)?;
             link.set_delay(*delay);
+            routers.wire(&namespace, ipv4(number, 2))?;
             hosts.push(AccessHost(Arc::new(AccessHostInner {
                 host: Host::new(host, namespace, dir.path())?,
                 ipv4: ipv4(number, 2),
                 ipv6: ipv6(number, 2),
                 link,
+                _routers: routers,
             })));
         }
         Ok(Lab { hosts, _emulator: links.start()?, router, dir })
@@ -162,13 +182,13 @@ impl LabBuilder {
 }
 
 impl AccessHost {
-    /// Its IPv4 address.
+    /// Its public IPv4 address: that of its outermost router, if there is one.
     #[must_use]
     pub fn ipv4(&self) -> Ipv4Addr {
         self.0.ipv4
     }
 
-    /// Its IPv6 address.
+    /// Its IPv6 address, unless there is a router.
     #[must_use]
     pub fn ipv6(&self) -> Ipv6Addr {
         self.0.ipv6

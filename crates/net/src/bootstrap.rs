@@ -125,7 +125,7 @@ fn host_of(kind: &str, host: &str) -> Option<Host> {
 }
 
 /// RFC 1123: at most 253 characters, which also bounds what is handed to the resolver.
-fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty()
         && text.len() <= 253
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_'))

@@ -42,6 +42,8 @@ mod clock;
 pub mod entropy;
 mod interfaces;
 pub mod lan;
+mod rate;
+pub mod stun;
 mod swarm;
 
 pub use api::{

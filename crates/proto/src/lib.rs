@@ -64,5 +64,6 @@ pub mod records;
 pub mod sas;
 pub mod secret;
 pub mod session;
+pub mod stun;
 pub mod time;
 pub mod wire;

@@ -187,6 +187,10 @@ pub(crate) struct Serve {
     /// Another node of the same DHT; repeatable.
     #[arg(long, value_name = "MULTIADDR", value_parser = node)]
     pub(crate) bootstrap: Vec<handfast::Bootstrap>,
+    /// Where to answer STUN; repeatable, two addresses of one family show devices what their NAT does [default: port
+    /// 3478 where it listens]
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub(crate) stun_listen: Vec<std::net::SocketAddr>,
     /// The folder with the node's identity [default: `serve` in the folder of all instances]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
@@ -261,7 +265,8 @@ mod tests {
             "pair accept --emoji-match --emoji-differ",
             "pair reject --emoji-match",
             "pair join - --qr-image x.png",
-            "serve --stun-listen 0.0.0.0:3478",
+            "serve --stun-listen 3478",
+            "start --stun stun:5.1.2.3",
             "start --relay /ip4/5.1.2.3/tcp/1",
             "start --listen /ip4/1.2.3.4/sctp/5",
             "start --bootstrap /ip4/5.1.2.3/tcp/1",
@@ -285,11 +290,13 @@ mod tests {
 
     #[test]
     fn network_options_are_taken_where_a_device_may_run() {
-        let options = "--listen /ip4/127.0.0.1/udp/0/quic-v1 --listen /ip4/127.0.0.1/tcp/0 --no-dht --offline --no-lan";
+        let options = "--listen /ip4/127.0.0.1/udp/0/quic-v1 --listen /ip4/127.0.0.1/tcp/0 --no-dht --offline --no-lan \
+                       --stun stun.example --stun 5.1.2.3:9";
         for command in ["start --enable-networking", "pair generate", "pair join -", "ping bob"] {
             parsed(&format!("{command} {options}"));
         }
         assert!(parse("status --no-dht").is_err());
+        parsed("serve --stun-listen 0.0.0.0:3478 --stun-listen [::]:3478");
     }
 
     #[test]

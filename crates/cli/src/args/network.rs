@@ -1,7 +1,7 @@
 //! The network options of `start` and of the commands that may run a device themselves.
 
 use clap::Args;
-use handfast::{Address, Bootstrap};
+use handfast::{Address, Bootstrap, StunServer};
 
 /// Where to listen and whom to ask.
 #[derive(Args, Clone, Debug, Default)]
@@ -13,6 +13,9 @@ pub(crate) struct NetworkArgs {
     /// A node to meet others by, as `serve` prints it; repeatable.
     #[arg(long, value_name = "MULTIADDR", value_parser = super::node)]
     pub(crate) bootstrap: Vec<Bootstrap>,
+    /// A STUN server to ask what the NAT does; repeatable [default: the bootstrap nodes, port 3478]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) stun: Vec<StunServer>,
     /// Do not use the DHT.
     #[arg(long)]
     pub(crate) no_dht: bool,
@@ -27,7 +30,7 @@ pub(crate) struct NetworkArgs {
 impl NetworkArgs {
     /// Whether anything was said.
     pub(crate) fn is_given(&self) -> bool {
-        let NetworkArgs { listen, bootstrap, no_dht, no_lan, offline } = self;
-        !listen.is_empty() || !bootstrap.is_empty() || *no_dht || *no_lan || *offline
+        let NetworkArgs { listen, bootstrap, stun, no_dht, no_lan, offline } = self;
+        !listen.is_empty() || !bootstrap.is_empty() || !stun.is_empty() || *no_dht || *no_lan || *offline
     }
 }

@@ -1,6 +1,6 @@
 //! `serve`: an infrastructure node that anybody can run.
 
-use handfast::node::{Node, NodeConfig};
+use handfast::node::{Node, NodeConfig, Stun};
 use handfast::{Cause, EVENT_VERSION, Error};
 use serde::Serialize;
 
@@ -19,8 +19,8 @@ struct Serving {
     event: &'static str,
     /// Dialable multiaddresses with `/p2p/ID`.
     addresses: Vec<String>,
-    /// Where it answers STUN: it does not yet.
-    stun: Option<String>,
+    /// Where it answers STUN, as `ADDR:PORT`.
+    stun: Vec<String>,
 }
 
 /// Runs the node until a signal comes.
@@ -42,14 +42,15 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<u8, Error> {
         Some(address) => Some(Metrics::bind(address).await?),
         None => None,
     };
-    let config = NodeConfig { data, listen: args.listen, external: args.external, bootstrap: args.bootstrap };
+    let stun = if args.stun_listen.is_empty() { Stun::Beside } else { Stun::At(args.stun_listen) };
+    let config = NodeConfig { data, listen: args.listen, external: args.external, bootstrap: args.bootstrap, stun };
     let node = Node::start(config).await.map_err(|error| {
         if error.cause == Cause::AlreadyRunning {
             return error.with_hint("another node uses this folder: stop it, or name another one with --data");
         }
         error
     })?;
-    say_serving(context, node.addresses());
+    say_serving(context, &node);
     tokio::select! {
         () = signals.next() => {}
         end = node_ended(&node) => {
@@ -62,12 +63,13 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<u8, Error> {
     Ok(0)
 }
 
-fn say_serving(context: &Context, addresses: Vec<String>) {
+fn say_serving(context: &Context, node: &Node) {
+    let (addresses, stun) = (node.addresses(), node.stun().iter().map(ToString::to_string).collect());
     if addresses.is_empty() {
         context.out.talk("warning: there is no address at which anybody could reach this node");
     }
     let time = handfast::now_rfc3339();
-    let serving = Serving { v: EVENT_VERSION, seq: 1, time, event: "serving", addresses, stun: None };
+    let serving = Serving { v: EVENT_VERSION, seq: 1, time, event: "serving", addresses, stun };
     context.out.show(&serving, |serving| {
         let mut text: String = serving.addresses.iter().flat_map(|address| [address.as_str(), "\n"]).collect();
         text.push_str("ready");

@@ -163,6 +163,9 @@ fn command(context: &Context, args: &Start) -> std::io::Result<Command> {
     for node in &args.network.bootstrap {
         command.arg("--bootstrap").arg(node.to_string());
     }
+    for server in &args.network.stun {
+        command.arg("--stun").arg(server.to_string());
+    }
     for (given, option) in
         [(args.network.no_dht, "--no-dht"), (args.network.no_lan, "--no-lan"), (args.network.offline, "--offline")]
     {

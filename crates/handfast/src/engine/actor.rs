@@ -10,12 +10,15 @@ use handfast_proto::lan::Lan;
 use handfast_proto::lan::io::{Command as LanCommand, Event as LanInput};
 use handfast_proto::link::{Links, PairState};
 use handfast_proto::session::{DialFailure, JobResult, Reached, StreamEnd, Table};
+use handfast_proto::stun::behaviour::Behaviour;
+use handfast_proto::stun::watch::Look;
 use handfast_proto::time::{Now, Time};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
 use crate::engine::command::Command;
 use crate::engine::lan::Driver;
+use crate::engine::nat::Nat;
 use crate::engine::peers::{self, Peers, Pings};
 use crate::engine::shown::Shown;
 use crate::engine::wires::{Kind, Owner, Wires};
@@ -41,6 +44,7 @@ pub(super) struct Actor {
     pub(super) pings: Pings,
     pub(super) hub: Hub,
     pub(super) lan: Lan,
+    pub(super) nat: Nat,
     pub(super) uses_lan: bool,
     /// A node of the DHT is configured.
     pub(super) knows_nodes: bool,
@@ -69,6 +73,7 @@ enum Input {
     Net(NetEvent),
     Lan(LanInput),
     Stored(Done),
+    Nat(Look, Behaviour),
     Timer,
     /// Every handle is gone: nobody can ask for anything any more.
     Abandoned,
@@ -131,6 +136,7 @@ impl Actor {
             input = async { tokio::select! {
                 event = net.next() => event.map(Input::Net),
                 event = lan.next() => Some(Input::Lan(event)),
+                (look, found) = self.nat.next() => Some(Input::Nat(look, found)),
             } } => input,
         }
     }
@@ -148,8 +154,13 @@ impl Actor {
             Input::Net(event) => self.net_event(event),
             Input::Lan(event) => self.lan_input(event),
             Input::Stored(done) => self.stored(done),
+            Input::Nat(look, found) => {
+                let now = self.now();
+                self.nat.looked(look, found, now.time);
+            }
             Input::Timer => {
                 let now = self.now();
+                self.nat.handle_timeout(now.time);
                 self.table.handle_timeout(now);
                 self.links.handle_timeout(now);
                 self.lan.handle_timeout(now.time);
@@ -162,7 +173,12 @@ impl Actor {
     fn deadline(&self) -> Option<Time> {
         let stopping = self.stopping.as_ref().map(|s| s.until);
         let now = self.now();
-        let machines = [self.table.poll_timeout(), self.links.poll_timeout(now), self.lan.poll_timeout(now.time)];
+        let machines = [
+            self.table.poll_timeout(),
+            self.links.poll_timeout(now),
+            self.lan.poll_timeout(now.time),
+            self.nat.poll_timeout(),
+        ];
         let early = (!self.early.is_empty()).then(|| self.shown.settled_by());
         machines.into_iter().chain([stopping, early]).flatten().min()
     }
@@ -183,7 +199,10 @@ impl Actor {
             }
             // The local network's driver knows them better, and sooner.
             NetEvent::Interfaces(_) if self.uses_lan => {}
-            NetEvent::Interfaces(list) => self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect()),
+            NetEvent::Interfaces(list) => {
+                self.nat.set_addresses(list.iter().map(|i| i.address.ip), now.time);
+                self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect());
+            }
             NetEvent::Observed { address, from, .. } => {
                 self.own.observed(address, from.ip);
                 self.addresses_changed(now);
@@ -446,19 +465,18 @@ impl Actor {
         let listen: Vec<String> = self.own.listeners().iter().map(ToString::to_string).collect();
         let devices = self.peers.paired().count();
         let lan = self.lan_status();
+        let is_public = |a: &&AddressStatus| a.scope == "internet" && a.source == "observed";
+        let nat = self.nat.status(addresses.iter().filter(is_public).map(|a| a.address.clone()).collect());
         self.status.send_if_modified(|status| {
             let changed = status.sessions != sessions
                 || status.addresses != addresses
                 || status.listen != listen
                 || status.devices != devices
+                || status.nat != nat
                 || status.lan != lan;
             if changed {
                 status.sessions = sessions;
-                status.nat.public_addresses = addresses
-                    .iter()
-                    .filter(|a| a.scope == "internet" && a.source == "observed")
-                    .map(|a| a.address.clone())
-                    .collect();
+                status.nat = nat;
                 status.addresses = addresses;
                 status.listen = listen;
                 status.devices = devices;

@@ -3,6 +3,7 @@
 mod actor;
 pub(crate) mod command;
 mod lan;
+mod nat;
 mod nearby;
 pub(crate) mod node;
 mod outputs;
@@ -12,6 +13,7 @@ mod wires;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use handfast_net::stun::StunServer;
 use handfast_net::{Clock, Role};
 use handfast_proto::addr::{Address, Class, LoopbackPolicy, Transport, classify};
 use handfast_proto::addresses::OwnAddresses;
@@ -20,6 +22,7 @@ use handfast_proto::lan::Lan;
 use handfast_proto::link::{self, Links};
 use handfast_proto::records::RecordLimits;
 use handfast_proto::session::{self, Table};
+use handfast_proto::stun::behaviour::Behaviour;
 use handfast_proto::time::Now;
 use handfast_proto::wire::info::DeviceName;
 use tokio::sync::{mpsc, watch};
@@ -31,6 +34,7 @@ use crate::store::worker::Worker;
 use crate::store::{Ports, Store};
 use crate::{Builder, Error, Handle};
 use actor::Actor;
+use nat::Nat;
 use peers::{Peers, Pings};
 use shown::{Place, Shown};
 use wires::Wires;
@@ -48,6 +52,10 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
 
     let loopback = loopback_policy(&network.listen);
     let dht = !network.no_dht && !network.bootstrap.is_empty();
+    let stun = match network.stun {
+        named if named.is_empty() && dht => StunServer::of_nodes(&network.bootstrap),
+        named => named,
+    };
     // A device that listens on loopback alone has nothing to say to a network.
     let is_near = |a: &Address| classify(a.ip) != Class::Loopback;
     let uses_lan = !network.no_lan && (network.listen.is_empty() || network.listen.iter().any(is_near));
@@ -98,12 +106,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         running: true,
         listen: Vec::new(),
         addresses: Vec::new(),
-        nat: NatStatus {
-            mapping: "unknown".to_owned(),
-            filtering: "unknown".to_owned(),
-            hairpin: "unknown".to_owned(),
-            public_addresses: Vec::new(),
-        },
+        nat: NatStatus::new(&Behaviour::default(), Vec::new()),
         dht_nodes: 0,
         sessions: Vec::new(),
         devices: 0,
@@ -125,6 +128,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         pings: Pings::default(),
         hub,
         lan: Lan::new(handfast_net::entropy::rng().map_err(entropy)?),
+        nat: Nat::new(stun, handfast_net::entropy::rng().map_err(entropy)?),
         uses_lan,
         knows_nodes: dht,
         lan_commands: Vec::new(),

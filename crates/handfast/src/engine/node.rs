@@ -1,7 +1,9 @@
 //! An infrastructure node: the network in server mode, with a transport identity of its own that it keeps.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
+use handfast_net::stun::StunService;
 use handfast_net::{Bootstrap, Clock, Command, NetStatus, Role, Transport as _};
 use handfast_proto::addr::{Address, Class, classify};
 use handfast_proto::cause::Cause;
@@ -26,6 +28,20 @@ pub struct NodeConfig {
     pub external: Vec<Address>,
     /// Other nodes of the same DHT.
     pub bootstrap: Vec<Bootstrap>,
+    /// Where to answer STUN.
+    pub stun: Stun,
+}
+
+/// Where a node answers STUN.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Stun {
+    /// Nowhere.
+    Off,
+    /// At STUN's own port, 3478, of the addresses it listens on; where another program has it, nowhere.
+    #[default]
+    Beside,
+    /// There. Two addresses of one family let whoever asks find out what its NAT does (RFC 5780).
+    At(Vec<SocketAddr>),
 }
 
 /// A running node.
@@ -34,6 +50,7 @@ pub struct Node {
     done: tokio::task::JoinHandle<()>,
     tid: Tid,
     addresses: Vec<Address>,
+    stun: Option<StunService>,
     _lock: files::Lock,
 }
 
@@ -70,6 +87,10 @@ pub struct NodeStatus {
     pub bytes_out: u64,
     /// Connections refused by a limit.
     pub refused_connections: u64,
+    /// STUN requests that were answered.
+    pub stun_answered: u64,
+    /// Datagrams at the STUN sockets that were not: no requests, or too many of one source.
+    pub stun_dropped: u64,
 }
 
 impl Node {
@@ -80,6 +101,7 @@ impl Node {
     /// cannot be listened on.
     pub async fn start(config: NodeConfig) -> Result<Node, Error> {
         let (seed, lock) = identity(&config.data)?;
+        let stun = stun(&config)?;
         let wanted = config.listen.len();
         let external = config.external.clone();
         let network = handfast_net::Config {
@@ -101,23 +123,44 @@ impl Node {
         addresses.retain(|a| classify(a.ip) != Class::Unusable);
         let (asks, questions) = mpsc::channel(16);
         let done = tokio::spawn(serve(net, questions));
-        Ok(Node { asks, done, tid, addresses, _lock: lock })
+        Ok(Node { asks, done, tid, addresses, stun, _lock: lock })
     }
 
     /// The multiaddresses others can name as `--bootstrap`, best first: announced ones, public ones, then private ones;
     /// loopback ones only if there is nothing else.
     pub fn addresses(&self) -> Vec<String> {
+        let multiaddr = |a: Address| {
+            let host = handfast_net::Host::Ip(a.ip);
+            Bootstrap { host, port: a.port, transport: a.transport, tid: self.tid }.to_string()
+        };
+        self.reached().into_iter().map(multiaddr).collect()
+    }
+
+    fn reached(&self) -> Vec<Address> {
         let mut list = self.addresses.clone();
         list.sort_by_key(|a| classify(a.ip) != Class::Public);
         list.dedup();
         let off_machine = list.iter().any(|a| !is_local(a));
-        list.iter()
-            .filter(|a| !off_machine || !is_local(a))
-            .map(|a| {
-                let host = handfast_net::Host::Ip(a.ip);
-                Bootstrap { host, port: a.port, transport: a.transport, tid: self.tid }.to_string()
-            })
-            .collect()
+        list.retain(|a| !off_machine || !is_local(a));
+        list
+    }
+
+    /// Where it answers STUN: instead of a wildcard, the addresses at which devices reach it.
+    pub fn stun(&self) -> Vec<SocketAddr> {
+        let bound = self.stun.as_ref().map_or(&[][..], StunService::addresses);
+        let mut own: Vec<IpAddr> = self.reached().into_iter().map(|address| address.ip).collect();
+        own.dedup();
+        let at = |bound: &SocketAddr| -> Vec<SocketAddr> {
+            if !bound.ip().is_unspecified() {
+                return vec![*bound];
+            }
+            let of_family = own.iter().filter(|ip| ip.is_ipv4() == bound.is_ipv4());
+            of_family.map(|ip| SocketAddr::new(*ip, bound.port())).collect()
+        };
+        let mut all: Vec<SocketAddr> = bound.iter().flat_map(at).collect();
+        all.sort();
+        all.dedup();
+        all
     }
 
     /// The numbers of this moment.
@@ -128,7 +171,11 @@ impl Node {
         let (ask, answer) = oneshot::channel();
         let gone = || Error::of(Cause::NotRunning);
         self.asks.send(ask).await.map_err(|_| gone())?;
-        answer.await.map(NodeStatus::from).map_err(|_| gone())
+        let mut status = answer.await.map(NodeStatus::from).map_err(|_| gone())?;
+        if let Some(stun) = &self.stun {
+            (status.stun_answered, status.stun_dropped) = (stun.answered(), stun.dropped());
+        }
+        Ok(status)
     }
 
     /// Stops the node: connections are closed properly, so that others notice at once.
@@ -158,7 +205,21 @@ impl From<NetStatus> for NodeStatus {
             bytes_in: net.bytes_in,
             bytes_out: net.bytes_out,
             refused_connections: net.refused_connections,
+            stun_answered: 0,
+            stun_dropped: 0,
         }
+    }
+}
+
+/// The STUN service. One that was not asked for by name is comfort: a node without it is a node.
+fn stun(config: &NodeConfig) -> Result<Option<StunService>, Error> {
+    match &config.stun {
+        Stun::Off => Ok(None),
+        Stun::At(listen) => StunService::start(listen).map(Some).map_err(|error| {
+            Error::because(Cause::NoNetwork, error)
+                .with_hint("stop what listens there, or name another address with --stun-listen")
+        }),
+        Stun::Beside => Ok(StunService::beside(&config.listen)),
     }
 }
 

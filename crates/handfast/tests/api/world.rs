@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handfast::node::{Node, NodeConfig};
+use handfast::node::{Node, NodeConfig, Stun};
 use handfast::{Address, Bootstrap, Builder, Event, EventKind, EventStream, Handle};
 
 /// Longer than anything here takes on a busy machine; a test that reaches it has failed.
@@ -23,6 +23,7 @@ impl World {
             listen: vec![loopback()],
             external: Vec::new(),
             bootstrap: Vec::new(),
+            stun: Stun::Off,
         };
         let node = Node::start(config).await.expect("a node");
         World { homes, node }

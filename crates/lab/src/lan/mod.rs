@@ -20,7 +20,7 @@ pub mod frame;
 pub mod observe;
 pub mod probe;
 pub mod profile;
-mod rules;
+pub(crate) mod rules;
 pub mod sightings;
 mod wiring;
 

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 /// A host's firewall: answers, the host itself, and the messages without which no network works; nothing else comes in.
-pub(super) const INBOUND_DROP: &str = "\
+pub(crate) const INBOUND_DROP: &str = "\
 table inet guard {
     chain inbound {
         type filter hook input priority filter; policy drop;

@@ -16,6 +16,7 @@ pub mod growth;
 pub mod kill9;
 pub mod lan;
 pub mod leaks;
+pub mod nat_kinds;
 pub mod pairing;
 pub mod pairings;
 pub mod race;

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use handfast_lab::report::Report;
-use handfast_lab::scenario::{Options, cold, dht_loss, failures, footprint, kill9, leaks, pairings, race, restart};
+use handfast_lab::scenario::{
+    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, pairings, race, restart,
+};
 use handfast_lab::{device, skip};
 
 use crate::in_lab;
@@ -32,6 +34,14 @@ fn check(name: &str, runs: usize, scenario: impl FnOnce(&Options) -> Result<Repo
 #[test]
 fn two_devices_on_different_networks_pair_by_words() {
     check("pairings", 3, pairings::run);
+}
+
+/// B37, C20: our STUN server and an independent one, our client and an independent one.
+#[test]
+fn each_kind_of_nat_is_named_as_what_the_lab_has_put_there() {
+    if !skip::skipped("kinds of NAT", skip::coturn()) {
+        check("kinds of NAT", 1, nat_kinds::run);
+    }
 }
 
 #[test]

@@ -22,12 +22,12 @@ use super::call::{Outcome, call};
 use super::gate::Gate;
 use super::listener::{ListenError, Listener};
 use super::outbox::Outbox;
-use super::rate::Rate;
 use super::socket::Read;
 use super::surroundings::{self, MAX_ERRORS};
 use super::tls::Tls;
 use super::{gate, neighbours};
 use crate::api::StartError;
+use crate::rate::Rate;
 
 /// How often the interfaces are read while anything is open.
 const SURVEY_EVERY: Duration = Duration::from_secs(2);
@@ -42,6 +42,9 @@ const MAX_CALLS: usize = 16;
 const MAX_CALLS_A_MINUTE: usize = 40;
 
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// Datagrams of one source address that are told in a second (protocol, section 6.1).
+const PER_SOURCE: u8 = 50;
 
 /// Calls that came in and wait to be told: as many as are let in.
 const ARRIVED_QUEUE: usize = 2 * gate::MAX_CONNECTIONS;
@@ -112,7 +115,7 @@ impl Driver {
             next_survey: now,
             beacons: Beacons::default(),
             beacon_errors: Vec::new(),
-            rate: Rate::new(now),
+            rate: Rate::new(PER_SOURCE, now),
             listeners: BTreeMap::new(),
             accept_from: now,
             gate: Gate::default(),

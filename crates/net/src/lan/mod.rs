@@ -13,7 +13,6 @@ mod kind;
 mod listener;
 mod neighbours;
 mod outbox;
-mod rate;
 mod surroundings;
 mod tls;
 

@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Datagrams of one source address that are told in a second (protocol, section 6.1).
-pub(super) const PER_SOURCE: u8 = 50;
-
 /// Counters. A source is counted in one of them, chosen by a hash whose key nobody else knows: there is no entry to
 /// push out, and whoever sends from many invented addresses can silence only whom they happen to share a counter with.
 const COUNTERS: usize = 4_096;
@@ -17,26 +14,28 @@ const COUNTERS: usize = 4_096;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// Counts the datagrams of each source in the running second.
-pub(super) struct Rate {
+pub(crate) struct Rate {
+    per_second: u8,
     key: RandomState,
     counters: Box<[u8; COUNTERS]>,
     since: Instant,
 }
 
 impl Rate {
-    pub(super) fn new(now: Instant) -> Rate {
-        Rate { key: RandomState::new(), counters: Box::new([0; COUNTERS]), since: now }
+    /// So many of one source address in a second.
+    pub(crate) fn new(per_second: u8, now: Instant) -> Rate {
+        Rate { per_second, key: RandomState::new(), counters: Box::new([0; COUNTERS]), since: now }
     }
 
     /// Counts a datagram; `false` if it is one too many.
-    pub(super) fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
+    pub(crate) fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
         if now.duration_since(self.since) >= WINDOW {
             self.counters.fill(0);
             self.since = now;
         }
         let at = usize::try_from(self.key.hash_one(source) % COUNTERS as u64).expect("less than the counters");
         let counter = &mut self.counters[at];
-        let admitted = *counter < PER_SOURCE;
+        let admitted = *counter < self.per_second;
         *counter += u8::from(admitted);
         admitted
     }
@@ -51,14 +50,14 @@ mod tests {
     #[test]
     fn fifty_a_second_are_told_of_one_source_and_others_are_not_held_up() {
         let start = Instant::now();
-        let mut rate = Rate::new(start);
+        let mut rate = Rate::new(50, start);
         let (loud, quiet) = (IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv4Addr::new(10, 0, 0, 1)));
         let told = |rate: &mut Rate, at| (0..10_000).filter(|_| rate.admit(loud, at)).count();
         assert_eq!(told(&mut rate, start), 50);
         assert_eq!(told(&mut rate, start + WINDOW - Duration::from_millis(1)), 0);
         // One in 4,096 runs, the two share a counter: another key then.
         while rate.key.hash_one(loud) % COUNTERS as u64 == rate.key.hash_one(quiet) % COUNTERS as u64 {
-            rate = Rate::new(start);
+            rate = Rate::new(50, start);
             told(&mut rate, start);
         }
         assert!(rate.admit(quiet, start));

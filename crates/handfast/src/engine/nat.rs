@@ -1,0 +1,75 @@
+//! What stands between this device and the internet: the machine says when to look, a task of its own looks.
+
+use std::net::IpAddr;
+
+use handfast_net::stun::{StunServer, discover};
+use handfast_proto::secret::Rng;
+use handfast_proto::stun::behaviour::Behaviour;
+use handfast_proto::stun::watch::{Family, Look, Watch};
+use handfast_proto::time::Time;
+use tokio::task::JoinSet;
+
+use crate::status::NatStatus;
+
+/// The looks of one device. Those under way end with it.
+pub(super) struct Nat {
+    watch: Watch,
+    servers: Vec<StunServer>,
+    rng: Rng,
+    looks: JoinSet<(Look, Behaviour)>,
+}
+
+impl Nat {
+    /// Asks these servers, or nobody if there are none.
+    pub(super) fn new(servers: Vec<StunServer>, rng: Rng) -> Nat {
+        Nat { watch: Watch::new(!servers.is_empty()), servers, rng, looks: JoinSet::new() }
+    }
+
+    /// The addresses of this machine.
+    pub(super) fn set_addresses(&mut self, addresses: impl IntoIterator<Item = IpAddr>, now: Time) {
+        self.watch.set_addresses(addresses, now);
+    }
+
+    /// When [`Nat::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Time> {
+        self.watch.poll_timeout()
+    }
+
+    /// Begins the looks that are due.
+    pub(super) fn handle_timeout(&mut self, now: Time) {
+        while let Some(look) = self.watch.poll_look(now) {
+            let (servers, rng) = (self.servers.clone(), self.rng.child());
+            self.looks.spawn(async move {
+                let found = discover(&servers, look.family == Family::V4, rng).await;
+                let failed = |error: &std::io::Error| tracing::debug!(%error, "no socket for STUN");
+                (look, found.inspect_err(failed).unwrap_or_default())
+            });
+        }
+    }
+
+    /// The end of a look; never, as long as there is none. Safe to drop before it is ready.
+    pub(super) async fn next(&mut self) -> (Look, Behaviour) {
+        loop {
+            match self.looks.join_next().await {
+                Some(Ok(looked)) => return looked,
+                // It has crashed, which nothing depends on; its family is looked at again when addresses change.
+                Some(Err(error)) => tracing::error!(%error, "a look at the NAT has crashed"),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// What came of a look.
+    pub(super) fn looked(&mut self, look: Look, found: Behaviour, now: Time) {
+        tracing::info!(
+            family = ?look.family, mapping = ?found.mapping, filtering = ?found.filtering, hairpin = ?found.hairpin,
+            answered = found.answered, contradiction = found.contradiction, "looked at the NAT"
+        );
+        self.watch.looked(look, found, now);
+    }
+
+    /// What is known, as `status` tells it.
+    pub(super) fn status(&self, public_addresses: Vec<String>) -> NatStatus {
+        NatStatus::new(self.watch.behaviour(), public_addresses)
+    }
+}

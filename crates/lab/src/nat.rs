@@ -1,0 +1,210 @@
+//! What may stand between a host and its access link: routers that translate or filter IPv4, by what they do in the
+//! terms of RFC 4787.
+//!
+//! The router is the kernel's own. Where it translates, the host behind it has one private IPv4 address and no IPv6.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use handfast_proto::stun::behaviour::{Filtering, Mapping};
+
+use crate::lan::rules::INBOUND_DROP;
+use crate::ns::{LabName, Namespace, ip};
+
+/// The interfaces of a router: out, and to the host behind it.
+const OUT: &str = "eth0";
+const IN: &str = "lan0";
+
+/// What stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nat {
+    /// Nothing: the host has public addresses, and everybody reaches it.
+    Open,
+    /// No translation, but the host's firewall lets in only answers.
+    Firewall,
+    /// One mapping for everybody, and everybody is let in: all ports are forwarded to the host.
+    FullCone,
+    /// One mapping for everybody; in come the addresses that the host has sent something to.
+    AddressRestricted,
+    /// One mapping for everybody; in come the addresses and ports that the host has sent something to.
+    PortRestricted,
+    /// A mapping for each address and port.
+    Symmetric,
+    /// A home router behind the router of a carrier, both [`Nat::PortRestricted`].
+    Carrier,
+}
+
+/// What can be known of it from the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind {
+    /// How it maps.
+    pub mapping: Mapping,
+    /// Whom it lets in.
+    pub filtering: Filtering,
+    /// Whether what is sent to the public address from inside arrives; `None` without a NAT.
+    pub hairpin: Option<bool>,
+}
+
+impl Nat {
+    /// All of them.
+    pub const ALL: [Nat; 7] = [
+        Nat::Open,
+        Nat::Firewall,
+        Nat::FullCone,
+        Nat::AddressRestricted,
+        Nat::PortRestricted,
+        Nat::Symmetric,
+        Nat::Carrier,
+    ];
+
+    /// Its name in tables, and of the host behind it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Nat::Open => "open",
+            Nat::Firewall => "firewall",
+            Nat::FullCone => "full-cone",
+            Nat::AddressRestricted => "addr-restr",
+            Nat::PortRestricted => "port-restr",
+            Nat::Symmetric => "symmetric",
+            Nat::Carrier => "carrier",
+        }
+    }
+
+    /// What it is made to be.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        let kind = |mapping, filtering, hairpin| Kind { mapping, filtering, hairpin };
+        let (independent, same) = (Filtering::EndpointIndependent, Mapping::EndpointIndependent);
+        let both = Filtering::AddressAndPortDependent;
+        match self {
+            Nat::Open => kind(Mapping::None, independent, None),
+            Nat::Firewall => kind(Mapping::None, both, None),
+            Nat::FullCone => kind(same, independent, Some(true)),
+            Nat::AddressRestricted => kind(same, Filtering::AddressDependent, Some(false)),
+            Nat::PortRestricted | Nat::Carrier => kind(same, both, Some(false)),
+            Nat::Symmetric => kind(Mapping::AddressAndPortDependent, both, Some(false)),
+        }
+    }
+
+    /// Whether the host behind it has an address of its own network.
+    #[must_use]
+    pub fn translates(self) -> bool {
+        !matches!(self, Nat::Open | Nat::Firewall)
+    }
+
+    /// The rules of the outermost router; those of a home router behind it are of [`Nat::PortRestricted`].
+    fn rules(self, public: Ipv4Addr, inside: Ipv4Addr) -> String {
+        let (mut known, mut masquerade, mut forwarded) = (String::new(), "masquerade".to_owned(), String::new());
+        match self {
+            Nat::Open | Nat::Firewall | Nat::PortRestricted | Nat::Carrier => {}
+            Nat::FullCone => {
+                forwarded = format!("ip daddr {public} meta l4proto {{ tcp, udp }} dnat to {inside}");
+            }
+            Nat::AddressRestricted => {
+                known = format!(
+                    "set known {{ type ipv4_addr; size 4096; flags dynamic,timeout; timeout 2m; }}
+                    chain leaving {{
+                        type filter hook forward priority filter;
+                        iifname \"{IN}\" oifname \"{OUT}\" update @known {{ ip daddr }}
+                    }}"
+                );
+                forwarded = format!("iifname \"{OUT}\" ip saddr @known meta l4proto {{ tcp, udp }} dnat to {inside}");
+            }
+            Nat::Symmetric => masquerade.push_str(" random,fully-random"),
+        }
+        // What nobody has asked for is dropped and not answered: an answer would tell a hole puncher to give up.
+        format!(
+            "table ip nat {{
+                {known}
+                chain arriving {{
+                    type nat hook prerouting priority dstnat;
+                    {forwarded}
+                }}
+                chain translated {{
+                    type nat hook postrouting priority srcnat;
+                    oifname \"{OUT}\" {masquerade}
+                    oifname \"{IN}\" ip saddr {inside} snat to {public}
+                }}
+                chain own {{
+                    type filter hook input priority filter;
+                    iifname \"{OUT}\" ct state new,invalid drop
+                }}
+                chain passing {{
+                    type filter hook forward priority filter;
+                    iifname \"{OUT}\" ct status & dnat == 0 ct state new,invalid drop
+                }}
+            }}"
+        )
+    }
+}
+
+/// The routers between a host and its access link.
+pub(crate) struct Routers {
+    /// From the outside in.
+    chain: Vec<Namespace>,
+    number: u8,
+    nat: Nat,
+}
+
+impl Routers {
+    /// Makes those of the host with this number and name.
+    pub(crate) fn new(nat: Nat, lab: &LabName, number: u8, host: &str) -> Result<Routers> {
+        let names: &[&str] = match nat {
+            Nat::Open | Nat::Firewall => &[],
+            Nat::FullCone | Nat::AddressRestricted | Nat::PortRestricted | Nat::Symmetric => &["nat"],
+            Nat::Carrier => &["isp", "nat"],
+        };
+        let router = |name: &&str| {
+            let router = Namespace::create(lab, &format!("{host}-{name}"))?;
+            router.sysctl("net.ipv4.ip_forward", "1")?;
+            Ok(router)
+        };
+        Ok(Routers { chain: names.iter().map(router).collect::<Result<_>>()?, number, nat })
+    }
+
+    /// Whose the access link is: the outermost router's, or the host's.
+    pub(crate) fn outermost<'a>(&'a self, host: &'a Namespace) -> &'a Namespace {
+        self.chain.first().unwrap_or(host)
+    }
+
+    /// Wires them to each other and to the host, once the outermost has its access link with the address `public`.
+    pub(crate) fn wire(&self, host: &Namespace, public: Ipv4Addr) -> Result<()> {
+        if self.nat == Nat::Firewall {
+            return host.nft(INBOUND_DROP);
+        }
+        let mut outside = public;
+        for (depth, router) in self.chain.iter().enumerate() {
+            let next = self.chain.get(depth + 1);
+            // Between a carrier and its customers: shared addresses (RFC 6598). At home: private ones.
+            let inside = |last| match next {
+                Some(_) => Ipv4Addr::new(100, 64, self.number, last),
+                None => Ipv4Addr::new(192, 168, self.number, last),
+            };
+            let behind = next.unwrap_or(host);
+            ip(&[
+                "link",
+                "add",
+                IN,
+                "netns",
+                router.name(),
+                "type",
+                "veth",
+                "peer",
+                "name",
+                OUT,
+                "netns",
+                behind.name(),
+            ])?;
+            for (namespace, interface, last) in [(router, IN, 1), (behind, OUT, 2)] {
+                namespace.ip(&["addr", "add", &format!("{}/24", inside(last)), "dev", interface])?;
+                namespace.ip(&["link", "set", interface, "up"])?;
+            }
+            behind.ip(&["route", "add", "default", "via", &inside(1).to_string()])?;
+            let nat = if depth == 0 { self.nat } else { Nat::PortRestricted };
+            router.nft(&nat.rules(outside, inside(2)))?;
+            outside = inside(2);
+        }
+        Ok(())
+    }
+}
