@@ -8,9 +8,11 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use handfast_lab::lan::Profile;
 use handfast_lab::lock::LabLock;
+use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, pairings, race, restart,
+    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings, race,
+    restart,
 };
 use handfast_lab::skip;
 
@@ -151,6 +153,12 @@ enum Command {
     },
     /// What a device finds out about each kind of NAT.
     NatKinds,
+    /// Pairings by words between devices behind every two kinds of NAT.
+    NatMatrix {
+        /// What is in front of the initiators; everything if nothing is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(Nat::ALL.map(Nat::name)))]
+        initiators: Vec<String>,
+    },
     /// Size, start time, memory and idle processor use.
     Footprint {
         /// How often the start is timed.
@@ -202,6 +210,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
         Command::LanNearby { runs } => lan::nearby::run(&options(*runs)),
         Command::NatKinds => nat_kinds::run(&options(1)),
+        Command::NatMatrix { initiators } => nat_matrix::run(&options(1), initiators),
         Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

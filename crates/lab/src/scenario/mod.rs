@@ -17,6 +17,7 @@ pub mod kill9;
 pub mod lan;
 pub mod leaks;
 pub mod nat_kinds;
+pub mod nat_matrix;
 pub mod pairing;
 pub mod pairings;
 pub mod race;

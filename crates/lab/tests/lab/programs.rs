@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, pairings, race, restart,
+    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, race, restart,
 };
 use handfast_lab::{device, skip};
 
@@ -42,6 +42,12 @@ fn each_kind_of_nat_is_named_as_what_the_lab_has_put_there() {
     if !skip::skipped("kinds of NAT", skip::coturn()) {
         check("kinds of NAT", 1, nat_kinds::run);
     }
+}
+
+/// B14: the address that a NAT gives a device is in its record, and right.
+#[test]
+fn a_device_whose_nat_lets_everybody_in_is_paired_with_from_behind_every_other() {
+    check("matrix of NATs", 1, |options| nat_matrix::run(options, &["full-cone".to_owned()]));
 }
 
 #[test]
