@@ -197,11 +197,12 @@ impl Actor {
                 self.hub.publish(EventKind::AddressLost { address: address.to_string(), evidence });
                 self.addresses_changed(now);
             }
-            // The local network's driver knows them better, and sooner.
-            NetEvent::Interfaces(_) if self.uses_lan => {}
             NetEvent::Interfaces(list) => {
                 self.nat.set_addresses(list.iter().map(|i| i.address.ip), now.time);
-                self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect());
+                // While it looks, the local network's driver knows more of them.
+                if !self.uses_lan {
+                    self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect());
+                }
             }
             NetEvent::Observed { address, from, .. } => {
                 self.own.observed(address, from.ip);

@@ -117,7 +117,6 @@ impl Actor {
         }
         let kinds = place.interfaces.iter().flat_map(|i| i.addresses.iter().map(|a| (a.ip, i.kind))).collect();
         self.own.set_kinds(kinds);
-        self.nat.set_addresses(vicinity.networks.iter().map(|address| address.ip), now.time);
         self.wires.set_interfaces(vicinity.networks.clone());
         self.table.set_vicinity(vicinity);
         self.addresses_changed(now);

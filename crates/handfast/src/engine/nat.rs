@@ -7,7 +7,7 @@ use handfast_proto::secret::Rng;
 use handfast_proto::stun::behaviour::Behaviour;
 use handfast_proto::stun::watch::{Family, Look, Watch};
 use handfast_proto::time::Time;
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinSet};
 
 use crate::status::NatStatus;
 
@@ -16,13 +16,14 @@ pub(super) struct Nat {
     watch: Watch,
     servers: Vec<StunServer>,
     rng: Rng,
-    looks: JoinSet<(Look, Behaviour)>,
+    looks: JoinSet<Behaviour>,
+    running: Vec<(Id, Look)>,
 }
 
 impl Nat {
     /// Asks these servers, or nobody if there are none.
     pub(super) fn new(servers: Vec<StunServer>, rng: Rng) -> Nat {
-        Nat { watch: Watch::new(!servers.is_empty()), servers, rng, looks: JoinSet::new() }
+        Nat { watch: Watch::new(!servers.is_empty()), servers, rng, looks: JoinSet::new(), running: Vec::new() }
     }
 
     /// The addresses of this machine.
@@ -39,22 +40,29 @@ impl Nat {
     pub(super) fn handle_timeout(&mut self, now: Time) {
         while let Some(look) = self.watch.poll_look(now) {
             let (servers, rng) = (self.servers.clone(), self.rng.child());
-            self.looks.spawn(async move {
+            let task = self.looks.spawn(async move {
                 let found = discover(&servers, look.family == Family::V4, rng).await;
                 let failed = |error: &std::io::Error| tracing::debug!(%error, "no socket for STUN");
-                (look, found.inspect_err(failed).unwrap_or_default())
+                found.inspect_err(failed).unwrap_or_default()
             });
+            self.running.push((task.id(), look));
         }
     }
 
     /// The end of a look; never, as long as there is none. Safe to drop before it is ready.
     pub(super) async fn next(&mut self) -> (Look, Behaviour) {
         loop {
-            match self.looks.join_next().await {
-                Some(Ok(looked)) => return looked,
-                // It has crashed, which nothing depends on; its family is looked at again when addresses change.
-                Some(Err(error)) => tracing::error!(%error, "a look at the NAT has crashed"),
+            let (id, found) = match self.looks.join_next_with_id().await {
+                Some(Ok(looked)) => looked,
+                // Nothing depends on it: nobody has answered.
+                Some(Err(error)) => {
+                    tracing::error!(%error, "a look at the NAT has crashed");
+                    (error.id(), Behaviour::default())
+                }
                 None => std::future::pending().await,
+            };
+            if let Some(at) = self.running.iter().position(|(running, _)| *running == id) {
+                return (self.running.swap_remove(at).1, found);
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use handfast_net::stun::StunService;
+use handfast_net::stun::{StunError, StunService};
 use handfast_net::{Bootstrap, Clock, Command, NetStatus, Role, Transport as _};
 use handfast_proto::addr::{Address, Class, classify};
 use handfast_proto::cause::Cause;
@@ -215,9 +215,10 @@ impl From<NetStatus> for NodeStatus {
 fn stun(config: &NodeConfig) -> Result<Option<StunService>, Error> {
     match &config.stun {
         Stun::Off => Ok(None),
-        Stun::At(listen) => StunService::start(listen).map(Some).map_err(|error| {
-            Error::because(Cause::NoNetwork, error)
-                .with_hint("stop what listens there, or name another address with --stun-listen")
+        Stun::At(listen) => StunService::start(listen).map(Some).map_err(|error| match error {
+            StunError::Listen { .. } => Error::because(Cause::NoNetwork, error)
+                .with_hint("stop what listens there, or name another address with --stun-listen"),
+            StunError::TooMany => Error::because(Cause::Usage, error).with_hint("name fewer with --stun-listen"),
         }),
         Stun::Beside => Ok(StunService::beside(&config.listen)),
     }

@@ -39,7 +39,11 @@ pub async fn discover(servers: &[StunServer], ipv4: bool, rng: Rng) -> io::Resul
         }
         let wait = discovery.poll_timeout().map(|due| due.since(clock.now())).unwrap_or_default();
         match timeout(wait, socket.recv_from(&mut buffer)).await {
-            Ok(Ok((len, from))) => discovery.handle_datagram(from, &buffer[..len], clock.now()),
+            Ok(Ok((len, from))) => {
+                discovery.handle_datagram(from, &buffer[..len], clock.now());
+                // Somebody may send without a pause.
+                discovery.handle_timeout(clock.now());
+            }
             // An earlier packet was refused, which the system may tell here; it counts as lost.
             Ok(Err(_)) => {
                 sleep(wait.min(READ_AGAIN)).await;

@@ -9,8 +9,8 @@ mod servers;
 
 use std::io::{self, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use handfast_proto::addr::{Address, Class, classify};
@@ -29,9 +29,9 @@ pub use servers::{BadStunServer, StunServer};
 use crate::interfaces;
 use crate::rate::Rate;
 
-/// Requests of one source address that are answered in a second. Many devices can share the address of a carrier, and each
-/// needs about ten to find out what its NAT does; in an attack by invented addresses it bounds what a victim gets, twice
-/// the attacker's own bytes at most.
+/// Requests of one source address that are answered in a second, at all sockets together. Many devices can share the
+/// address of a carrier, and each needs about ten to find out what its NAT does; in an attack by invented addresses it
+/// bounds what a victim gets: with all headers 2.2 times the attacker's own bytes at most.
 const PER_SOURCE: u8 = 100;
 
 /// Room for datagrams that are read at once. The system may hand over several of one sender together.
@@ -85,6 +85,7 @@ struct Socket {
 struct Shared {
     sockets: Vec<Socket>,
     services: Vec<Service>,
+    rate: Mutex<Rate>,
     counters: Arc<Counters>,
 }
 
@@ -92,9 +93,9 @@ impl StunService {
     /// Listens at these addresses, as a rule a wildcard of each family, and answers until it is dropped. Must be called
     /// inside a tokio runtime.
     ///
-    /// Of each family in which there are two addresses, named ones or public ones of this machine, both are used on two
-    /// ports each, so that whoever asks can find out what its NAT does: the second port is that of the second address that
-    /// was named, or the one after the first.
+    /// Of each family in which two addresses are named, both are used on two ports each, so that whoever asks can find out
+    /// what its NAT does: the second port is that of the second address, or the one after the first. So are two public
+    /// IPv4 addresses of this machine where all are listened at. (IPv6 addresses come and go by themselves.)
     ///
     /// # Errors
     /// When one of the addresses cannot be listened at. The second port may be taken: then there is none.
@@ -116,7 +117,10 @@ impl StunService {
         wanted.dedup();
         wanted.truncate(MAX_LISTEN);
         let bind = |address: SocketAddr| {
-            let failed = |error: &io::Error| tracing::warn!(%address, %error, "no STUN here");
+            let failed = |error: &io::Error| {
+                let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+                tracing::warn!(family, port = PORT, %error, "no STUN here");
+            };
             Socket::bind(address).inspect_err(failed).ok()
         };
         let sockets: Vec<Socket> = wanted.into_iter().filter_map(bind).collect();
@@ -127,7 +131,8 @@ impl StunService {
         let addresses = sockets.iter().map(|socket| socket.bound).collect();
         let services = [true, false].into_iter().filter_map(|ipv4| with_two(&mut sockets, ipv4)).collect();
         let counters = Arc::new(Counters::default());
-        let shared = Arc::new(Shared { sockets, services, counters: Arc::clone(&counters) });
+        let rate = Mutex::new(Rate::new(PER_SOURCE, Instant::now()));
+        let shared = Arc::new(Shared { sockets, services, rate, counters: Arc::clone(&counters) });
         let mut tasks = JoinSet::new();
         for index in 0..shared.sockets.len() {
             tasks.spawn(serve(Arc::clone(&shared), index));
@@ -155,7 +160,9 @@ impl StunService {
 fn with_two(sockets: &mut Vec<Socket>, ipv4: bool) -> Option<Service> {
     let of_family: Vec<SocketAddr> = sockets.iter().map(|s| s.bound).filter(|bound| bound.is_ipv4() == ipv4).collect();
     let first = of_family.first()?;
-    let ips: Vec<IpAddr> = if first.ip().is_unspecified() {
+    let ips: Vec<IpAddr> = if first.ip().is_unspecified() && !ipv4 {
+        Vec::new()
+    } else if first.ip().is_unspecified() {
         let ours = interfaces::list().into_iter().map(|interface| interface.address.ip);
         ours.filter(|ip| ip.is_ipv4() == ipv4 && classify(*ip) == Class::Public).collect()
     } else {
@@ -164,23 +171,18 @@ fn with_two(sockets: &mut Vec<Socket>, ipv4: bool) -> Option<Service> {
     let ips = [*ips.first()?, *ips.iter().find(|ip| **ip != ips[0])?];
     let named = of_family.iter().map(SocketAddr::port).find(|port| *port != first.port());
     let ports = [first.port(), named.or(first.port().checked_add(1))?];
-    for ip in if first.ip().is_unspecified() { vec![first.ip()] } else { ips.to_vec() } {
-        for port in ports {
-            let address = SocketAddr::new(ip, port);
-            if sockets.iter().all(|socket| socket.bound != address) {
-                let socket = Socket::bind(address);
-                let failed = |error: &io::Error| tracing::warn!(%address, %error, "STUN has no second port");
-                sockets.push(socket.inspect_err(failed).ok()?);
-            }
-        }
-    }
+    let at = if first.ip().is_unspecified() { vec![first.ip()] } else { ips.to_vec() };
+    let wanted = at.into_iter().flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
+    let missing = wanted.filter(|address| sockets.iter().all(|socket| socket.bound != *address));
+    let failed = |error: &io::Error| tracing::warn!(%error, "STUN has no second port");
+    let more: Vec<Socket> = missing.map(Socket::bind).collect::<Result<_, _>>().inspect_err(failed).ok()?;
+    sockets.extend(more);
     Some(Service::Two { ips, ports })
 }
 
 /// Answers what comes in at one of the sockets.
 async fn serve(shared: Arc<Shared>, index: usize) {
     let socket = &shared.sockets[index];
-    let mut rate = Rate::new(PER_SOURCE, Instant::now());
     let mut buffer = vec![0; READ_LEN];
     loop {
         let meta = match socket.receive(&mut buffer).await {
@@ -192,8 +194,7 @@ async fn serve(shared: Arc<Shared>, index: usize) {
             }
         };
         for datagram in buffer[..meta.len.min(READ_LEN)].chunks(meta.stride.max(1)) {
-            let is_told = rate.admit(meta.addr.ip(), Instant::now());
-            let count = if is_told && shared.answer(socket, &meta, datagram) {
+            let count = if shared.admits(&meta) && shared.answer(socket, &meta, datagram) {
                 &shared.counters.answered
             } else {
                 &shared.counters.dropped
@@ -204,6 +205,12 @@ async fn serve(shared: Arc<Shared>, index: usize) {
 }
 
 impl Shared {
+    fn admits(&self, meta: &RecvMeta) -> bool {
+        // Whoever has panicked while holding it has left a counter as it was.
+        let mut rate = self.rate.lock().unwrap_or_else(PoisonError::into_inner);
+        rate.admit(meta.addr.ip(), Instant::now())
+    }
+
     /// Answers a datagram; `false` if there is nothing to answer, or the system does not take it.
     fn answer(&self, socket: &Socket, meta: &RecvMeta, datagram: &[u8]) -> bool {
         let here = SocketAddr::new(meta.dst_ip.unwrap_or(socket.bound.ip()), socket.bound.port());

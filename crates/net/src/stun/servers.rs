@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::time::Duration;
 
+use futures::future::join_all;
 use handfast_proto::stun::PORT;
 use handfast_proto::stun::behaviour::MAX_SERVERS;
 use tokio::time::timeout;
@@ -13,6 +14,9 @@ use crate::bootstrap::{self, Bootstrap, Family, Host};
 
 /// Time for one name. A server whose name is not found is not asked.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Configured servers that are looked at; more are left out.
+const MAX_CONFIGURED: usize = 16;
 
 /// A STUN server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,25 +79,28 @@ impl StunServer {
     }
 }
 
-/// One address of each server in this family, for the first few that have one. A name that is not found within seconds is
-/// left out.
+/// One address of each server in this family, for the first few that have one. The names are looked up at the same time;
+/// one that is not found within seconds is left out.
 pub(super) async fn resolve(servers: &[StunServer], ipv4: bool) -> Vec<SocketAddr> {
-    let mut found = Vec::new();
-    for server in servers {
-        let address = match &server.host {
-            Host::Ip(ip) => Some(SocketAddr::new(*ip, server.port)),
-            Host::Name { name, family } => {
-                let lookup = tokio::net::lookup_host((name.as_str(), server.port));
-                let of_family = |address: &SocketAddr| address.is_ipv4() == ipv4 && family.admits(address.ip());
-                timeout(LOOKUP_TIMEOUT, lookup).await.ok().and_then(Result::ok).and_then(|mut all| all.find(of_family))
-            }
-        };
-        found.extend(address.filter(|address| address.is_ipv4() == ipv4 && !found.contains(address)));
-        if found.len() == MAX_SERVERS {
-            break;
+    let looked_up = join_all(servers.iter().take(MAX_CONFIGURED).map(|server| one_of(server, ipv4))).await;
+    let mut found: Vec<SocketAddr> = Vec::new();
+    for address in looked_up.into_iter().flatten() {
+        if found.len() < MAX_SERVERS && !found.contains(&address) {
+            found.push(address);
         }
     }
     found
+}
+
+async fn one_of(server: &StunServer, ipv4: bool) -> Option<SocketAddr> {
+    match &server.host {
+        Host::Ip(ip) => Some(SocketAddr::new(*ip, server.port)).filter(|_| ip.is_ipv4() == ipv4),
+        Host::Name { name, family } => {
+            let lookup = tokio::net::lookup_host((name.as_str(), server.port));
+            let of_family = |address: &SocketAddr| address.is_ipv4() == ipv4 && family.admits(address.ip());
+            timeout(LOOKUP_TIMEOUT, lookup).await.ok()?.ok()?.find(of_family)
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use super::{COOKIE, Change, HEADER, MAX_NAMED, TransactionId};
 use crate::wire::{Malformed, Reader};
 
 const MAPPED_ADDRESS: u16 = 0x0001;
-const CHANGE_REQUEST: u16 = 0x0003;
+pub(super) const CHANGE_REQUEST: u16 = 0x0003;
 const MESSAGE_INTEGRITY: u16 = 0x0008;
 const ERROR_CODE: u16 = 0x0009;
 const UNKNOWN_ATTRIBUTES: u16 = 0x000a;

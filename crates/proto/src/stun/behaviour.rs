@@ -9,13 +9,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::{Change, Message, Request, Response, Seen, TransactionId};
+use crate::addr::{Class, classify};
 use crate::secret::Rng;
 use crate::time::Time;
 
 /// Servers that are asked: two find out, the others are there for those that are silent or lie.
 pub const MAX_SERVERS: usize = 4;
 
-/// Each request is sent so often: at a loss of one in ten, one test in ten thousand goes wrong by chance.
+/// Each request is sent so often: where one packet in ten is lost each way, one request in a thousand stays unanswered.
 const SENDS: u32 = 4;
 
 /// The pause between two sends, as long as no answer has shown the way's round trip.
@@ -23,8 +24,8 @@ const PAUSE_FIRST: Duration = Duration::from_millis(500);
 /// Afterwards it is two round trips, within these bounds.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
-/// A round trip and the one answer that is late: what is not there after this many pauses does not come.
-const PAUSES: u32 = SENDS + 1;
+/// The last send is waited for so many pauses: a round trip, and as much for an answer that is late.
+const LAST_PAUSES: u32 = 2;
 
 /// How a NAT chooses the public port (RFC 4787, section 4.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +88,7 @@ pub struct Behaviour {
     pub public: Vec<SocketAddr>,
     /// Servers contradict each other: one of them lies, or the NAT has several addresses and takes any.
     pub contradiction: bool,
-    /// Servers that answered, of those that were asked.
+    /// Servers that answered with an address on the internet, of those that were asked.
     pub answered: usize,
 }
 
@@ -110,6 +111,8 @@ pub struct Discovery {
     sends: VecDeque<Transmit>,
     stage: Stage,
     pause: Duration,
+    /// The pause is that of an answer.
+    measured: bool,
     /// What each server said at first, in their order.
     first: Vec<Option<Seen>>,
     helper: Option<Helper>,
@@ -182,6 +185,7 @@ impl Discovery {
             sends: VecDeque::new(),
             stage: Stage::First,
             pause: PAUSE_FIRST,
+            measured: false,
             helper: None,
             admitted: [false; 2],
             unwilling: false,
@@ -215,7 +219,7 @@ impl Discovery {
         for open in self.open.iter_mut().filter(|open| open.next <= now && open.sent < SENDS) {
             self.sends.push_back(Transmit { to: open.to, bytes: open.bytes.clone() });
             open.sent += 1;
-            open.next = open.since + self.pause * if open.sent < SENDS { open.sent } else { PAUSES };
+            open.next = now + self.pause * if open.sent < SENDS { 1 } else { LAST_PAUSES };
         }
         self.open.retain(|open| open.next > now || open.sent < SENDS);
         self.go_on(now);
@@ -224,7 +228,9 @@ impl Discovery {
     /// A datagram has arrived. What is no answer to an open request, from where it is due, is nobody's.
     pub fn handle_datagram(&mut self, from: SocketAddr, bytes: &[u8], now: Time) {
         match Message::parse(bytes) {
-            Ok(Message::Response(Response::Success(seen))) => self.answered(from, seen, now),
+            Ok(Message::Response(Response::Success(seen))) => {
+                self.answered(from, Seen { mapped: canonical(seen.mapped), ..seen }, now);
+            }
             Ok(Message::Response(Response::Failure { id, .. })) => {
                 // A refusal comes from where the request went, whatever it asked for.
                 let Some(at) = self.open.iter().position(|open| open.id == id && open.to == from) else { return };
@@ -244,20 +250,27 @@ impl Discovery {
     }
 
     fn answered(&mut self, from: SocketAddr, seen: Seen, now: Time) {
-        let Some(at) = self.open.iter().position(|open| open.id == seen.id && open.from == from) else { return };
+        let from_there = |open: &&Open| open.id == seen.id && (open.from == from || open.to == from);
+        let Some(at) = self.open.iter().position(|open| from_there(&open)) else { return };
         let open = self.open.remove(at);
+        if open.from != from {
+            // It was to answer from elsewhere, and has answered from where it was asked.
+            self.unwilling = true;
+            return;
+        }
         match open.test {
             Test::First(index) => {
-                self.first[index] = Some(seen);
+                // A server in our own network sees nothing of what is between us and the internet.
+                self.first[index] = Some(seen).filter(|seen| is_public(seen.mapped));
                 if open.sent == 1 {
                     let pause = (now.since(open.since) * 2).clamp(PAUSE_MIN, PAUSE_FIRST);
                     // The slowest way counts.
-                    let is_first = self.first.iter().flatten().count() == 1;
-                    self.pause = if is_first { pause } else { self.pause.max(pause) };
+                    self.pause = if self.measured { self.pause.max(pause) } else { pause };
+                    self.measured = true;
                 }
             }
             Test::Admitted(which) => self.admitted[which] = true,
-            Test::Elsewhere(which) => self.elsewhere[which] = Some(seen.mapped),
+            Test::Elsewhere(which) => self.elsewhere[which] = Some(seen.mapped).filter(|mapped| is_public(*mapped)),
             // Nobody else knows what it was called.
             Test::Hairpin => {}
         }
@@ -289,8 +302,10 @@ impl Discovery {
                         self.ask(Test::Elsewhere(0), same_port, same_port, Change::default(), now);
                         self.ask(Test::Elsewhere(1), other, other, Change::default(), now);
                     }
-                    let mapped = self.mapped().next().filter(|mapped| !self.own.contains(mapped));
-                    if let Some(mapped) = mapped {
+                    let is_server = |mapped: SocketAddr| self.servers.iter().any(|server| server.ip() == mapped.ip());
+                    let mapped =
+                        self.mapped().next().filter(|mapped| !self.own.contains(mapped) && !is_server(*mapped));
+                    if let Some(mapped) = mapped.filter(|_| !self.contradiction()) {
                         self.hairpin = Some(false);
                         self.ask(Test::Hairpin, mapped, mapped, Change::default(), now);
                     }
@@ -309,7 +324,7 @@ impl Discovery {
             Some(Helper { server: *server, other: other?, mapped })
         });
         let is_one = |Helper { server, other, .. }: &Helper| {
-            let is_far = other.ip() != server.ip() && other.port() != server.port();
+            let is_far = other.ip() != server.ip() && other.port() != server.port() && is_public(*other);
             is_far && other.is_ipv4() == server.is_ipv4() && self.servers.iter().all(|asked| asked.ip() != other.ip())
         };
         helpers.into_iter().find(is_one)
@@ -330,12 +345,12 @@ impl Discovery {
         }
         // A stable sort: of those with as many, the one that was said first.
         public.sort_by_key(|(count, _)| std::cmp::Reverse(*count));
+        // What they contradict each other about is not known, and neither is what else they say.
         let contradiction = self.contradiction();
-        let mapping = if contradiction { None } else { self.mapping() };
         Behaviour {
-            mapping,
-            filtering: self.filtering(),
-            hairpin: self.hairpin,
+            mapping: self.mapping().filter(|_| !contradiction),
+            filtering: self.filtering().filter(|_| !contradiction),
+            hairpin: self.hairpin.filter(|_| !contradiction),
             public: public.into_iter().map(|(_, address)| address).collect(),
             contradiction,
             answered: self.mapped().count(),
@@ -376,7 +391,9 @@ impl Discovery {
     }
 
     fn filtering(&self) -> Option<Filtering> {
-        self.helper.filter(|_| !self.unwilling)?;
+        // Whom its other address does not reach at all was not kept out by our NAT.
+        let answers_there = self.elsewhere.iter().all(Option::is_some);
+        self.helper.filter(|_| !self.unwilling && (answers_there || self.admitted[0]))?;
         Some(match self.admitted {
             [true, _] => Filtering::EndpointIndependent,
             [false, true] => Filtering::AddressDependent,
@@ -392,6 +409,16 @@ impl Discovery {
         ips.dedup();
         ips.len()
     }
+}
+
+/// A server may name our IPv4 address in its IPv6 form.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Only what can be an address on the internet is believed, and sent anything to: a server names what it likes.
+fn is_public(address: SocketAddr) -> bool {
+    address.port() != 0 && classify(address.ip()) == Class::Public
 }
 
 #[cfg(test)]

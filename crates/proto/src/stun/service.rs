@@ -2,10 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use super::attributes::CHANGE_REQUEST;
 use super::{Message, Request, Response, Seen, UNKNOWN_ATTRIBUTE};
-
-/// CHANGE-REQUEST, as a refusal names it.
-const CHANGE_REQUEST: u16 = 0x0003;
 
 /// One of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,6 +1,7 @@
 //! When to find out what stands between us and the internet, and what is known of it.
 //!
-//! At the start, after the addresses of this machine have changed, and again where nobody answered. Each family has a
+//! At the start, after the addresses of this machine have changed, soon again where nothing came of it, and every half an
+//! hour. Each family has a
 //! NAT of its own, or none.
 
 use std::net::IpAddr;
@@ -12,7 +13,8 @@ use crate::time::Time;
 /// A device that has just started, or changed its network, has better things to do at first: addresses come one by one.
 const SETTLE: Duration = Duration::from_secs(1);
 
-/// The pause after the first time that no server answered; it doubles up to the second one.
+/// The pause after the first time that nothing came of it; it doubles up to the second one, after which everything is
+/// looked at again: a router can be exchanged and the addresses behind it stay.
 const RETRY_MIN: Duration = Duration::from_secs(30);
 const RETRY_MAX: Duration = Duration::from_secs(1_800);
 
@@ -40,7 +42,8 @@ pub struct Watch {
 struct State {
     due: Option<Time>,
     running: bool,
-    silent: u32,
+    /// Looks in a row that did not tell the mapping.
+    vain: u32,
     found: Behaviour,
 }
 
@@ -103,13 +106,13 @@ impl Watch {
         if is_old {
             return;
         }
-        if found.answered == 0 {
-            let pause = RETRY_MIN * 2u32.saturating_pow(state.silent);
-            state.silent = state.silent.saturating_add(1);
-            state.due = Some(now + pause.min(RETRY_MAX));
-        } else {
-            state.found = found;
-        }
+        let pause = match found.mapping {
+            Some(_) => RETRY_MAX,
+            None => (RETRY_MIN * 2u32.saturating_pow(state.vain)).min(RETRY_MAX),
+        };
+        state.vain = if found.mapping.is_some() { 0 } else { state.vain.saturating_add(1) };
+        state.due = Some(now + pause);
+        state.found = found;
     }
 
     /// What is known: of IPv4, where NATs are, and if nobody was seen there, of IPv6.
@@ -160,9 +163,13 @@ mod tests {
         assert_eq!((first.family, second.family), (Family::V4, Family::V6));
         assert_eq!((watch.poll_look(at(9)), watch.poll_timeout()), (None, None), "they run");
         watch.looked(first, cone(), at(2));
-        watch.looked(second, Behaviour { answered: 1, ..Behaviour::default() }, at(2));
-        assert_eq!((watch.poll_look(at(10_000)), watch.poll_timeout()), (None, None));
+        watch.looked(second, cone(), at(2));
+        assert_eq!((watch.poll_look(at(1_801)), watch.poll_timeout()), (None, Some(at(1_802))));
         assert_eq!(watch.behaviour(), &cone());
+        let again = watch.poll_look(at(1_802)).expect("due");
+        assert_eq!(watch.behaviour(), &cone(), "until there is news");
+        watch.looked(again, Behaviour { mapping: Some(Mapping::None), ..cone() }, at(1_803));
+        assert_eq!(watch.behaviour().mapping, Some(Mapping::None));
     }
 
     #[test]
@@ -174,7 +181,7 @@ mod tests {
         let look = watch.poll_look(at(1)).expect("due");
         watch.looked(look, cone(), at(1));
         watch.set_addresses(ips(&["fe80::1", "192.168.1.5"]), at(50));
-        assert_eq!((watch.poll_timeout(), watch.behaviour()), (None, &cone()));
+        assert_eq!((watch.poll_timeout(), watch.behaviour()), (Some(at(1_801)), &cone()));
     }
 
     #[test]
@@ -194,20 +201,22 @@ mod tests {
     }
 
     #[test]
-    fn where_nobody_answers_it_is_tried_again_ever_later() {
-        let mut watch = Watch::new(true);
-        watch.set_addresses(ips(&V4), at(0));
-        let mut pauses = Vec::new();
-        let mut now = at(1);
-        for _ in 0..50 {
-            let look = watch.poll_look(now).expect("due");
-            watch.looked(look, Behaviour::default(), now);
-            let next = watch.poll_timeout().expect("again");
-            pauses.push(next.since(now).as_secs());
-            now = next;
+    fn where_nobody_answers_or_nothing_follows_it_is_tried_again_ever_later() {
+        for answered in [0, 1] {
+            let mut watch = Watch::new(true);
+            watch.set_addresses(ips(&V4), at(0));
+            let mut pauses = Vec::new();
+            let mut now = at(1);
+            for _ in 0..50 {
+                let look = watch.poll_look(now).expect("due");
+                watch.looked(look, Behaviour { answered, ..Behaviour::default() }, now);
+                let next = watch.poll_timeout().expect("again");
+                pauses.push(next.since(now).as_secs());
+                now = next;
+            }
+            assert_eq!(pauses[..8], [30, 60, 120, 240, 480, 960, 1_800, 1_800]);
+            assert_eq!(pauses[49], 1_800);
         }
-        assert_eq!(pauses[..8], [30, 60, 120, 240, 480, 960, 1_800, 1_800]);
-        assert_eq!(pauses[49], 1_800);
     }
 
     #[test]

@@ -347,6 +347,25 @@ fn a_joiner_that_confirms_while_its_s3_is_lost_repeats_both() {
 }
 
 #[test]
+fn a_joiner_that_resumes_after_a_lost_refusal_hears_why() {
+    // The joiner's person has confirmed. The initiator's says nothing, or withdraws; that message is lost once.
+    for withdraws in [false, true] {
+        let mut world = World::of(2);
+        world.devices[0].person = Person::Never;
+        world.devices[1].person = Person::Yes(secs(1));
+        once(&mut world, FrameType::H4, || Fate::Cut);
+        let session = pairing(&mut world, VERIFY, ASK);
+        if withdraws {
+            world.run_for(secs(5));
+            assert!(world.cancel(0, &session));
+        }
+        let cause = if withdraws { Cause::Cancelled } else { Cause::TimedOut };
+        assert_eq!(world.ending(1).0, Err(cause));
+        assert_eq!(world.frames[&FrameType::Resume], 1);
+    }
+}
+
+#[test]
 fn c11_a_connection_that_breaks_while_people_compare_is_mended_and_the_answers_find_it() {
     // Who answers first, and whether the break comes before, between or after the answers.
     for (first, second) in [(2, 10), (10, 2)] {

@@ -22,9 +22,13 @@ impl Initiator {
             }
             return;
         }
+        // Whatever we have said since follows from the frame after it.
+        if attempt.s3.as_ref() == Some(&frame) {
+            return;
+        }
         let Some((mut attempt, step)) = self.take_attempt() else { return self.close_ended(cx) };
         let step = match step {
-            step if attempt.s3.as_ref() == Some(&frame) || step.is_repeat(&frame) => step,
+            step if step.is_repeat(&frame) => step,
             Step::AwaitS3 { hs, .. } if frame.kind() == FrameType::S3 => {
                 let Ok(hs) = hs.handle(&frame) else { return self.spoiled(&attempt, cx) };
                 if self.invitation.is_nearby() {

@@ -93,6 +93,11 @@ impl List {
         Some(Striker { nid: device.nid, address: device.ip })
     }
 
+    /// Whether the device that has this id is at this address. Somebody elsewhere may have copied it.
+    pub(super) fn is_place(&self, who: Striker) -> bool {
+        self.places(who.nid).any(|d| d.ip == who.address)
+    }
+
     /// One of its places, by a name that it gave at any of them.
     fn line(&self, nid: Nid) -> Option<NearbyDevice> {
         let mut line = self.places(nid).next()?.clone();

@@ -152,7 +152,7 @@ impl Nearby {
 
     /// Somebody else may use its id.
     fn is_at_a_place_of(&self, nid: Nid, served: &Served) -> bool {
-        served.who.is_some_and(|who| who.nid == nid && self.list.places(nid).any(|d| d.ip == who.address))
+        served.who.is_some_and(|who| who.nid == nid && self.list.is_place(who))
     }
 
     /// Asks the device that was chosen.
@@ -205,8 +205,10 @@ impl Nearby {
         self.guest.as_ref().is_some_and(|guest| {
             let same = match guest.joiner.tid() {
                 Some(tid) => tid == from.tid,
-                // Somebody else may have the same address.
-                None => self.list.caller(from).is_some_and(|who| who.nid == guest.chosen.nid),
+                // Somebody else may have the same address, or the same id.
+                None => self.list.caller(from).is_some_and(|who| {
+                    who.nid == guest.chosen.nid && self.list.is_still(&guest.chosen) && self.list.is_place(who)
+                }),
             };
             guest.joiner.is_asking() && same
         })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::service::{Place, Service};
+use super::super::service::{Place, Service, Side};
 use super::*;
 use crate::secret::Secret;
 
@@ -26,6 +26,12 @@ struct Server {
     silent: bool,
     /// What it says instead of the truth.
     lie: Option<SocketAddr>,
+    /// It answers from where it was asked, whatever was asked for.
+    ignores_change: bool,
+    /// Nothing comes from or gets to its other address.
+    other_is_dead: bool,
+    /// The first so many sends of each request to it are lost.
+    loses: usize,
 }
 
 /// One socket behind a NAT, servers on the other side, and one pause after another.
@@ -49,7 +55,9 @@ fn at(text: &str) -> SocketAddr {
 }
 
 fn server(n: u8) -> Server {
-    Server { service: Service::One, at: SocketAddr::from(([5, 1, n, 2], 3478)), silent: false, lie: None }
+    let at = SocketAddr::from(([5, 1, n, 2], 3478));
+    let (silent, ignores_change, other_is_dead) = (false, false, false);
+    Server { service: Service::One, at, silent, lie: None, ignores_change, other_is_dead, loses: 0 }
 }
 
 /// One with the addresses 5.1.n.2 and 5.1.n.3.
@@ -114,15 +122,23 @@ impl World {
             }
             return;
         }
-        for server in self.servers.iter().filter(|server| !server.silent) {
+        for server in self.servers.iter().filter(|server| !server.silent && before >= server.loses) {
             let here = match server.service {
                 Service::One => (server.at == to).then_some(Place::PRIMARY),
                 Service::Two { .. } => Place::ALL.into_iter().find(|place| server.service.at(*place) == Some(to)),
             };
-            let Some(answer) = here.and_then(|here| server.service.answer(here, server.lie.unwrap_or(mapped), &bytes))
+            let mut asked = bytes.clone();
+            if let (true, Ok(Message::Request(request))) = (server.ignores_change, Message::parse(&bytes)) {
+                asked = Request::new(request.id).to_bytes();
+            }
+            let Some(answer) = here.and_then(|here| server.service.answer(here, server.lie.unwrap_or(mapped), &asked))
             else {
                 continue;
             };
+            let is_elsewhere = |place: Place| place.ip == Side::Other;
+            if server.other_is_dead && (is_elsewhere(answer.from) || here.is_some_and(is_elsewhere)) {
+                continue;
+            }
             let from = server.service.at(answer.from).unwrap_or(server.at);
             let lets_in = match self.nat.filtering {
                 Filtering::EndpointIndependent => true,
@@ -207,7 +223,7 @@ fn b37_servers_that_are_silent_are_done_without_and_one_alone_says_where_we_are(
 
 #[test]
 fn b37_a_server_that_lies_is_noticed_and_nothing_is_concluded() {
-    for lie in ["5.66.66.66:20000", "5.9.9.9:666", "127.0.0.1:20000"] {
+    for lie in ["5.66.66.66:20000", "5.9.9.9:666"] {
         let lie = Some(at(lie));
         // Together with a server that can prove that the mapping is one for all, about the port as well.
         for (servers, notices_port) in [
@@ -218,6 +234,7 @@ fn b37_a_server_that_lies_is_noticed_and_nothing_is_concluded() {
             let port_only = lie.is_some_and(|lie| lie.ip() == IpAddr::from([5, 9, 9, 9]));
             if notices_port || !port_only {
                 assert_eq!((found.contradiction, found.mapping), (true, None), "{lie:?}");
+                assert_eq!((found.filtering, found.hairpin), (None, None), "{lie:?}");
             } else {
                 // That looks like a NAT that maps by destination, the worst there is: nobody is led anywhere.
                 assert_eq!(found.mapping, Some(Mapping::AddressAndPortDependent));
@@ -228,6 +245,80 @@ fn b37_a_server_that_lies_is_noticed_and_nothing_is_concluded() {
     let liar = Server { lie: Some(at("5.66.66.66:1")), ..server(1) };
     let found = World::of(CONE, vec![liar, server(2), server(3)]).run();
     assert_eq!((found.contradiction, found.public[0]), (true, at("5.9.9.9:20000")));
+}
+
+#[test]
+fn c20_a_lost_packet_to_one_server_is_sent_again_in_the_time_of_the_others() {
+    for loses in 1..=3 {
+        let found = World::of(CONE, vec![server(1), Server { loses, ..server(2) }]).run();
+        assert_eq!((found.mapping, found.answered), (Some(Mapping::EndpointIndependent), 2), "{loses} lost");
+    }
+    let found = World::of(CONE, vec![server(1), Server { loses: 3, ..helper(2) }]).run();
+    assert_eq!(found.filtering, Some(Filtering::AddressAndPortDependent));
+}
+
+#[test]
+fn a_server_in_our_own_network_sees_no_nat_and_is_not_counted() {
+    // It sees us where we are; or says so.
+    for private in ["192.168.1.5:5000", "127.0.0.1:5000", "100.64.0.1:5000", "[::1]:5000", "5.9.9.9:0"] {
+        let at_home = Server { lie: Some(at(private)), ..server(1) };
+        let found = World::of(CONE, vec![at_home]).run();
+        assert_eq!(found, Behaviour::default(), "{private}");
+        let at_home = Server { lie: Some(at(private)), ..helper(1) };
+        let found = World::of(CONE, vec![at_home, server(2), server(3)]).run();
+        assert_eq!((found.mapping, found.answered), (Some(Mapping::EndpointIndependent), 2), "{private}");
+    }
+}
+
+#[test]
+fn a_helper_that_does_not_help_shows_no_filtering() {
+    let open = Nat { mapping: Mapping::None, filtering: Filtering::EndpointIndependent, ..CONE };
+    let unhelpful = [Server { ignores_change: true, ..helper(2) }, Server { other_is_dead: true, ..helper(2) }];
+    for helper in unhelpful {
+        let found = World::of(open, vec![server(1), helper]).run();
+        assert_eq!((found.mapping, found.filtering), (Some(Mapping::None), None));
+    }
+    // It says that it has another address, and that it cannot answer from there.
+    let mut discovery = discovery_of(&[at("5.1.2.2:3478")]);
+    let mut refused = 0;
+    for _ in 0..20 {
+        while let Some(Transmit { to, bytes }) = discovery.poll_transmit() {
+            let Ok(Message::Request(Request { id, change, .. })) = Message::parse(&bytes) else { panic!("a request") };
+            let seen = Seen { id, mapped: at("5.9.9.9:5000"), origin: None, other: Some(at("5.1.2.3:3479")) };
+            let answer = match change == Change::default() {
+                true => Response::Success(seen),
+                false => Response::Failure { id, code: 420, unknown: vec![3] },
+            };
+            refused += usize::from(change != Change::default());
+            discovery.handle_datagram(to, &answer.to_bytes(), Time::ZERO);
+        }
+        if let Some(found) = discovery.result() {
+            assert_eq!((found.filtering, refused), (None, 2));
+            return;
+        }
+    }
+    panic!("it never ends");
+}
+
+#[test]
+fn t11_a_server_cannot_make_us_send_to_an_address_that_is_not_on_the_internet() {
+    for other in ["127.0.0.1:9", "192.168.1.1:53", "169.254.169.254:80", "5.1.2.3:0", "224.0.0.1:9", "10.0.0.1:9"] {
+        for mapped in ["127.0.0.1:9", "192.168.1.1:53", "169.254.169.254:80", "5.1.2.2:3478", "5.9.9.9:5000"] {
+            let mut discovery = discovery_of(&[at("5.1.2.2:3478")]);
+            let mut sent = Vec::new();
+            for n in 0..100 {
+                while let Some(Transmit { to, bytes }) = discovery.poll_transmit() {
+                    sent.push(to);
+                    let Ok(Message::Request(Request { id, .. })) = Message::parse(&bytes) else { panic!("a request") };
+                    let seen = Seen { id, mapped: at(mapped), origin: None, other: Some(at(other)) };
+                    discovery.handle_datagram(to, &Response::Success(seen).to_bytes(), Time::ZERO);
+                }
+                discovery.handle_timeout(Time::at(Duration::from_millis(100 * n)));
+            }
+            assert!(discovery.result().is_some());
+            assert!(sent.iter().all(|to| [at("5.1.2.2:3478"), at("5.9.9.9:5000")].contains(to)), "{sent:?}");
+        }
+    }
 }
 
 #[test]
@@ -248,6 +339,10 @@ fn a_helper_whose_other_address_is_asked_anyway_or_is_none_shows_no_filtering() 
         let odd = Server { service: Service::Two { ips, ports: [3478, 3479] }, ..server(2) };
         assert_eq!(World::of(CONE, vec![odd, server(1)]).run().filtering, None);
     }
+}
+
+fn discovery_of(servers: &[SocketAddr]) -> Discovery {
+    Discovery::new(servers, &[at("192.168.1.5:5000")], Rng::from_seed(Secret::new([7; 32])), Time::ZERO)
 }
 
 #[test]

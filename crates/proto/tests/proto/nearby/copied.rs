@@ -101,6 +101,28 @@ fn attack_30_who_asked_under_a_copied_id_is_not_taken_for_the_device_that_is_cho
     assert_eq!(room.select(0, 2), Err(SelectError::Busy), "the comparison on the screen is another one's");
 }
 
+/// The same while the chosen device is not reached yet: the choice stands, and whoever calls under its id is told to wait.
+#[test]
+fn attack_30_who_calls_under_the_id_of_the_chosen_device_does_not_take_its_place() {
+    for (chosen, liar) in [(2, 1), (1, 2)] {
+        let mut room = Room::of(3);
+        let (owner, copy) = (room.seen(0, chosen), room.seen(0, liar));
+        room.leaves(0, copy.nid, copy.ip);
+        room.hears(0, NearbyDevice { nid: owner.nid, ..copy });
+        room.devices[chosen].is_closed = true;
+        room.select(0, chosen).expect("it is near");
+        room.wait(secs(1));
+        room.select(liar, 0).expect("it is near");
+        room.wait(secs(1));
+        assert_eq!((room.devices[0].asked(), room.devices[liar].asked()), (0, 0));
+        room.devices[chosen].is_closed = false;
+        room.wait(secs(5));
+        room.compare(chosen, true);
+        room.compare(0, true);
+        super::assert_paired(&room, 0, chosen);
+    }
+}
+
 /// Strikes count for an id at an address; what somebody did elsewhere under the same id shuts out nobody.
 #[test]
 fn a_refused_place_does_not_keep_a_device_from_being_selected_at_another() {
