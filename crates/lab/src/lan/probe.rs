@@ -72,10 +72,11 @@ pub fn measure(lab: &LanLab) -> Result<Reach> {
     })
 }
 
-/// Does an address answer an ICMP echo?
+/// Does an address answer an ICMP echo? It is asked again after a second, and after another one: a busy machine may need
+/// longer than that to find out who has the address.
 #[must_use]
 pub fn ping(from: &Namespace, to: IpAddr) -> bool {
-    from.tool("ping", &["-n", "-q", "-c", "1", "-W", "1", &to.to_string()]).is_ok()
+    from.tool("ping", &["-n", "-q", "-c", "1", "-w", "3", &to.to_string()]).is_ok()
 }
 
 /// Does a TCP connection to a listener there come about?
