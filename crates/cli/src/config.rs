@@ -153,8 +153,8 @@ mod tests {
             let network = network(Path::new("config.toml"), &config, args).expect("good");
             network.stun.iter().map(ToString::to_string).collect()
         };
-        let file = "stun = [\"stun.example\", \"5.1.2.3:9\"]";
-        let given = NetworkArgs { stun: vec!["5.1.2.4".parse().expect("a server")], ..NetworkArgs::default() };
+        let file = "stun = [\"stun.example:3478\", \"5.1.2.3:9\"]";
+        let given = NetworkArgs { stun: vec!["5.1.2.4:3478".parse().expect("a server")], ..NetworkArgs::default() };
         assert_eq!(servers(file, &NetworkArgs::default()), ["stun.example:3478", "5.1.2.3:9"]);
         assert_eq!(servers(file, &given), ["5.1.2.4:3478"]);
         assert!(servers(file, &NetworkArgs { offline: true, ..given.clone() }).is_empty());

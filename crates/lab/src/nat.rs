@@ -10,6 +10,7 @@ use handfast_proto::stun::behaviour::{Filtering, Mapping};
 
 use crate::lan::rules::INBOUND_DROP;
 use crate::ns::{LabName, Namespace, ip};
+use crate::topology::AccessHost;
 
 /// The interfaces of a router: out, and to the host behind it.
 const OUT: &str = "eth0";
@@ -139,6 +140,17 @@ impl Nat {
     }
 }
 
+/// The address of a host behind a home router, with its prefix, and that of the router. The host's network is told by
+/// the third byte of its public address.
+pub(crate) fn inside(host: &AccessHost) -> (String, String) {
+    let number = host.ipv4().octets()[2];
+    (format!("{}/24", home(number, 2)), home(number, 1).to_string())
+}
+
+fn home(number: u8, last: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, number, last)
+}
+
 /// The routers between a host and its access link.
 pub(crate) struct Routers {
     /// From the outside in.
@@ -179,7 +191,7 @@ impl Routers {
             // Between a carrier and its customers: shared addresses (RFC 6598). At home: private ones.
             let inside = |last| match next {
                 Some(_) => Ipv4Addr::new(100, 64, self.number, last),
-                None => Ipv4Addr::new(192, 168, self.number, last),
+                None => home(self.number, last),
             };
             let behind = next.unwrap_or(host);
             ip(&[

@@ -267,6 +267,7 @@ mod tests {
             "pair join - --qr-image x.png",
             "serve --stun-listen 3478",
             "start --stun stun:5.1.2.3",
+            "start --stun nonsense",
             "start --relay /ip4/5.1.2.3/tcp/1",
             "start --listen /ip4/1.2.3.4/sctp/5",
             "start --bootstrap /ip4/5.1.2.3/tcp/1",
@@ -291,7 +292,7 @@ mod tests {
     #[test]
     fn network_options_are_taken_where_a_device_may_run() {
         let options = "--listen /ip4/127.0.0.1/udp/0/quic-v1 --listen /ip4/127.0.0.1/tcp/0 --no-dht --offline --no-lan \
-                       --stun stun.example --stun 5.1.2.3:9";
+                       --stun stun.example:3478 --stun 5.1.2.3:9";
         for command in ["start --enable-networking", "pair generate", "pair join -", "ping bob"] {
             parsed(&format!("{command} {options}"));
         }

@@ -217,7 +217,7 @@ fn stun(config: &NodeConfig) -> Result<Option<StunService>, Error> {
         Stun::Off => Ok(None),
         Stun::At(listen) => StunService::start(listen).map(Some).map_err(|error| match error {
             StunError::Listen { .. } => Error::because(Cause::NoNetwork, error)
-                .with_hint("stop what listens there, or name another address with --stun-listen"),
+                .with_hint("stop what listens there, or name another address of this machine with --stun-listen"),
             StunError::TooMany => Error::because(Cause::Usage, error).with_hint("name fewer with --stun-listen"),
         }),
         Stun::Beside => Ok(StunService::beside(&config.listen)),

@@ -16,7 +16,7 @@ use serde_json::json;
 
 use super::Options;
 use crate::device::{Device, base_env, binary};
-use crate::nat::{Kind, Nat};
+use crate::nat::{self, Kind, Nat};
 use crate::process::{Running, Start};
 use crate::report::Report;
 use crate::skip::find_program;
@@ -93,6 +93,8 @@ pub fn run(options: &Options) -> Result<Report> {
             took.as_millis().to_string(),
         ]);
     }
+    let moving = devices.iter().find(|(nat, _)| *nat == Nat::Symmetric).context("a device")?;
+    report.check("after its address went and came back", moves(&lab, moving)?, "unknown, then the same as before");
     for nat in [Nat::FullCone, Nat::PortRestricted, Nat::Symmetric] {
         let said = independent_client(&lab.host(nat.name())?, node.at)?;
         let wanted = in_words_of_coturn(nat);
@@ -148,17 +150,32 @@ struct Told {
 }
 
 fn told(device: &Device) -> Result<(Told, Duration)> {
+    told_when(device, |told| told.mapping != "unknown")
+}
+
+fn told_when(device: &Device, is_due: impl Fn(&Told) -> bool) -> Result<(Told, Duration)> {
     let start = Instant::now();
     loop {
         let status = device.ask(&["status"])?;
         let text = |field: &str| status["nat"][field].as_str().unwrap_or_default().to_owned();
         let told = Told { mapping: text("mapping"), filtering: text("filtering"), hairpin: text("hairpin") };
-        if told.mapping != "unknown" {
+        if is_due(&told) {
             return Ok((told, start.elapsed()));
         }
-        ensure!(start.elapsed() < READY_LIMIT, "{}: nothing is known of the NAT", status["name"]);
+        ensure!(start.elapsed() < READY_LIMIT, "{}: {told:?} is told of the NAT", status["name"]);
         std::thread::sleep(LOOK_AGAIN);
     }
+}
+
+/// Whether a device that loses its address forgets what it knew, and finds it out again when it has one.
+fn moves(lab: &Lab, (nat, device): &(Nat, Device)) -> Result<bool> {
+    let host = lab.host(&of_device(*nat))?;
+    let (address, gateway) = nat::inside(&host);
+    host.namespace().ip(&["addr", "del", &address, "dev", "eth0"])?;
+    told_when(device, |told| told.mapping == "unknown")?;
+    host.namespace().ip(&["addr", "add", &address, "dev", "eth0"])?;
+    host.namespace().ip(&["route", "replace", "default", "via", &gateway])?;
+    Ok(told(device)?.0 == in_words_of_status(*nat))
 }
 
 fn in_words_of_status(nat: Nat) -> Told {
@@ -181,17 +198,14 @@ fn two_addresses(host: &AccessHost) -> Result<(Ipv4Addr, Ipv4Addr)> {
 }
 
 fn node(host: &AccessHost) -> Result<Server> {
-    let (first, second) = two_addresses(host)?;
+    // It finds its two public addresses by itself.
+    let (first, _) = two_addresses(host)?;
     let args = [
         "serve".to_owned(),
         "--data".to_owned(),
         host.home().join("serve").display().to_string(),
         "--listen".to_owned(),
-        format!("/ip4/{first}/tcp/4001"),
-        "--stun-listen".to_owned(),
-        format!("{first}:{PORT}"),
-        "--stun-listen".to_owned(),
-        format!("{second}:{}", PORT + 1),
+        "/ip4/0.0.0.0/tcp/4001".to_owned(),
     ];
     let program = binary()?;
     let start = Start { program: &program, args: args.into(), env: base_env(host.home()), stdin: None };

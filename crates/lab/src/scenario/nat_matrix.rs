@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use handfast_proto::stun::behaviour::Filtering;
 
 use super::pairing::{Ending, Offer, join, offer};
 use super::{Options, world::World};
@@ -47,9 +48,9 @@ pub fn run(options: &Options, initiators: &[String]) -> Result<Report> {
     let mut report = Report::new("pairings by words, by what is in front of the joiner, 25 ms one way", &columns);
     for nat in Nat::ALL.into_iter().filter(|nat| initiators.is_empty() || initiators.iter().any(|i| i == nat.name())) {
         let mut row = vec![nat.name().to_owned()];
-        for (behind, ending) in cells(&world, nat)? {
+        for (behind, ending) in cells(&world, nat, options.gap)? {
             // Whoever lets everybody in is reached by everybody.
-            let must_pair = matches!(nat, Nat::Open | Nat::FullCone);
+            let must_pair = nat.kind().filtering == Filtering::EndpointIndependent;
             let holds = if must_pair { ending.is_direct() } else { ending.is_direct() || ending.has_cause() };
             report.check(&format!("{} and {}", nat.name(), behind.name()), holds, ending.to_string());
             row.push(ending.to_string());
@@ -91,7 +92,7 @@ impl std::fmt::Display for End {
 }
 
 /// All joiners with initiators behind one kind of NAT.
-fn cells(world: &World, nat: Nat) -> Result<Vec<(Nat, End)>> {
+fn cells(world: &World, nat: Nat, gap: Duration) -> Result<Vec<(Nat, End)>> {
     let mut cells = Vec::new();
     for behind in Nat::ALL {
         let mut initiator = world.device(&format!("{}-i", nat.name()), &format!("to-{}", behind.name()))?;
@@ -102,17 +103,12 @@ fn cells(world: &World, nat: Nat) -> Result<Vec<(Nat, End)>> {
     }
     std::thread::sleep(WARM_UP);
     let offers: Vec<Offer> = cells.iter().map(|cell| offer(&cell.initiator, &["--yes"])).collect::<Result<_>>()?;
-    std::thread::sleep(Options::default().gap);
+    std::thread::sleep(gap);
     let mut ends = Vec::new();
     let joiners = cells.iter().zip(&offers).map(|(cell, offer)| join(&cell.joiner, &offer.words, &["--yes"]));
     let joiners: Vec<Running> = joiners.collect::<Result<_>>()?;
-    for (cell, joiner) in cells.iter().zip(joiners) {
-        while joiner.event("connected").is_none() && joiner.event("pairing_failed").is_none() {
-            if joiner.started().elapsed() > JOIN_LIMIT {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+    for (cell, mut joiner) in cells.iter().zip(joiners) {
+        joiner.wait(JOIN_LIMIT)?;
         let path = joiner.event("connected").map(|event| event.text("path").map(str::to_owned)).transpose()?;
         ends.push((cell.behind, End::of(&joiner.finish(JOIN_LIMIT)?, path)));
     }

@@ -13,9 +13,10 @@ use super::{READ_AGAIN, StunServer, servers};
 use crate::clock::Clock;
 use crate::interfaces;
 
-/// Finds out what stands between this machine and the internet, over one family: takes a second or two, at most eight.
-/// The first few servers that have an address of the family are asked; names take up to five seconds each before. A socket of another port may be treated alike by most
-/// NATs, but it has another mapping: what is found is the NAT's behaviour, not an address to be called at.
+/// Finds out what stands between this machine and the internet, over one family: takes a second or two, at most eight,
+/// and up to five before where names must be looked up. The first few servers that have an address of the family are
+/// asked. Most NATs treat a socket at another port alike, but it has another mapping: what is found is the NAT's
+/// behaviour, not an address to be called at.
 ///
 /// # Errors
 /// When the system gives no socket.

@@ -1,7 +1,7 @@
 //! STUN servers as somebody configured them, and where they are.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -35,20 +35,15 @@ pub struct BadStunServer(String);
 impl FromStr for StunServer {
     type Err = BadStunServer;
 
-    /// `HOST:PORT`; without a port it is [`PORT`].
+    /// `HOST:PORT`.
     fn from_str(text: &str) -> Result<StunServer, BadStunServer> {
         let bad = || BadStunServer(text.to_owned());
-        if let Ok(ip) = text.parse::<IpAddr>() {
-            return Ok(StunServer { host: Host::Ip(ip), port: PORT });
-        }
         if let Ok(address) = text.parse::<SocketAddr>() {
             let port = Some(address.port()).filter(|port| *port != 0).ok_or_else(bad)?;
             return Ok(StunServer { host: Host::Ip(address.ip()), port });
         }
-        let (name, port) = match text.split_once(':') {
-            Some((name, port)) => (name, port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?),
-            None => (text, PORT),
-        };
+        let (name, port) = text.split_once(':').ok_or_else(bad)?;
+        let port = port.parse().ok().filter(|port| *port != 0).ok_or_else(bad)?;
         if !bootstrap::is_name(name) {
             return Err(bad());
         }
@@ -109,21 +104,23 @@ mod tests {
 
     #[test]
     fn a_server_is_a_host_and_a_port() {
-        for (text, shown) in [
-            ("stun.example:3479", "stun.example:3479"),
-            ("stun.example", "stun.example:3478"),
-            ("5.1.2.3:9", "5.1.2.3:9"),
-            ("5.1.2.3", "5.1.2.3:3478"),
-            ("[2a0a:4840:1::2]:9", "[2a0a:4840:1::2]:9"),
-            ("2a0a:4840:1::2", "[2a0a:4840:1::2]:3478"),
-        ] {
+        for text in ["stun.example:3479", "5.1.2.3:9", "[2a0a:4840:1::2]:9"] {
             let server: StunServer = text.parse().expect(text);
-            assert_eq!(server.to_string(), shown);
-            assert_eq!(shown.parse(), Ok(server));
+            assert_eq!(server.to_string(), text);
         }
-        for text in
-            ["", ":9", "a b:9", "stun.example:0", "5.1.2.3:0", "stun.example:70000", "stun:stun.example:9", "[::1"]
-        {
+        for text in [
+            "",
+            ":9",
+            "stun.example",
+            "5.1.2.3",
+            "2a0a:4840:1::2",
+            "a b:9",
+            "stun.example:0",
+            "5.1.2.3:0",
+            "stun.example:70000",
+            "stun:stun.example:9",
+            "[::1",
+        ] {
             let error = text.parse::<StunServer>().expect_err(text);
             assert!(error.to_string().ends_with(&format!(": {text}")), "{error}");
         }
@@ -140,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_each_server_one_address_of_the_family_is_asked_and_never_more_than_a_few() {
-        let servers: Vec<StunServer> = (1..9).map(|n| format!("5.1.2.{n}").parse().expect("one")).collect();
+        let servers: Vec<StunServer> = (1..9).map(|n| format!("5.1.2.{n}:3478").parse().expect("one")).collect();
         assert_eq!(resolve(&servers, true).await.len(), MAX_SERVERS);
         assert!(resolve(&servers, false).await.is_empty());
         let twice = [servers[0].clone(), servers[0].clone()];

@@ -1,8 +1,7 @@
 //! When to find out what stands between us and the internet, and what is known of it.
 //!
 //! At the start, after the addresses of this machine have changed, soon again where nothing came of it, and every half an
-//! hour. Each family has a
-//! NAT of its own, or none.
+//! hour. Each family has a NAT of its own, or none.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -17,6 +16,9 @@ const SETTLE: Duration = Duration::from_secs(1);
 /// looked at again: a router can be exchanged and the addresses behind it stay.
 const RETRY_MIN: Duration = Duration::from_secs(30);
 const RETRY_MAX: Duration = Duration::from_secs(1_800);
+
+/// What was known is shown on while so many looks in a row come to nothing: a packet is easily lost.
+const KEEP: u32 = 3;
 
 /// A family of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -112,7 +114,9 @@ impl Watch {
         };
         state.vain = if found.mapping.is_some() { 0 } else { state.vain.saturating_add(1) };
         state.due = Some(now + pause);
-        state.found = found;
+        if found.mapping.is_some() || found.contradiction || state.found.mapping.is_none() || state.vain >= KEEP {
+            state.found = found;
+        }
     }
 
     /// What is known: of IPv4, where NATs are, and if nobody was seen there, of IPv6.
@@ -170,6 +174,24 @@ mod tests {
         assert_eq!(watch.behaviour(), &cone(), "until there is news");
         watch.looked(again, Behaviour { mapping: Some(Mapping::None), ..cone() }, at(1_803));
         assert_eq!(watch.behaviour().mapping, Some(Mapping::None));
+    }
+
+    #[test]
+    fn what_was_known_outlives_looks_that_come_to_nothing_but_no_contradiction() {
+        let nothing = Behaviour::default();
+        let quarrel = Behaviour { contradiction: true, answered: 2, ..Behaviour::default() };
+        for (later, kept) in [(&nothing, 2), (&quarrel, 0)] {
+            let mut watch = Watch::new(true);
+            watch.set_addresses(ips(&V4), at(0));
+            let look = watch.poll_look(at(1)).expect("due");
+            watch.looked(look, cone(), at(1));
+            for n in 0..4 {
+                let now = watch.poll_timeout().expect("again");
+                let look = watch.poll_look(now).expect("due");
+                watch.looked(look, later.clone(), now);
+                assert_eq!(watch.behaviour() == &cone(), n < kept, "{n}");
+            }
+        }
     }
 
     #[test]
