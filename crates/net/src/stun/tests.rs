@@ -77,16 +77,17 @@ async fn a_wildcard_answers_from_the_address_that_was_asked_and_offers_no_other(
 
 #[tokio::test]
 async fn rubbish_and_floods_get_no_answer_and_others_are_served_meanwhile() {
-    // At two sockets: what one source gets is counted over all of them.
-    let service = StunService::start(&[at("0.0.0.0:0"), at("127.0.0.1:0")]).expect("listens");
-    let to = SocketAddr::new(at("127.0.0.9:0").ip(), service.addresses()[0].port());
-    let flooded = [to, service.addresses()[1]];
+    // At several sockets: what one source gets is counted over all of them.
+    let service = StunService::start(&[at("0.0.0.0:0"); 4]).expect("listens");
+    let flooded: Vec<SocketAddr> =
+        service.addresses().iter().map(|bound| SocketAddr::new(at("127.0.0.9:0").ip(), bound.port())).collect();
+    let to = flooded[0];
     let flooder = UdpSocket::bind("127.0.0.2:0").await.expect("a socket");
     let request = Request::new(TransactionId([7; 12])).to_bytes();
     let start = Instant::now();
     for n in 0..5_000 {
         let datagram = if n % 2 == 0 { &request[..] } else { b"rubbish" };
-        flooder.send_to(datagram, flooded[n / 2 % 2]).await.expect("sent");
+        flooder.send_to(datagram, flooded[n / 2 % 4]).await.expect("sent");
         if n % 100 == 0 {
             tokio::task::yield_now().await;
         }
