@@ -86,8 +86,8 @@ async fn rubbish_and_floods_get_no_answer_and_others_are_served_meanwhile() {
     let request = Request::new(TransactionId([7; 12])).to_bytes();
     let start = Instant::now();
     for n in 0..5_000 {
-        let datagram = if n % 2 == 0 { &request[..] } else { b"rubbish" };
-        flooder.send_to(datagram, flooded[n / 2 % 4]).await.expect("sent");
+        let datagram = if n % 8 < 7 { &request[..] } else { b"rubbish" };
+        flooder.send_to(datagram, flooded[n % 4]).await.expect("sent");
         if n % 100 == 0 {
             tokio::task::yield_now().await;
         }
