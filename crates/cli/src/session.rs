@@ -19,7 +19,7 @@ use crate::signals::{INTERRUPTED, Signals};
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
 /// What a joiner waits for when the two are connected.
-const PROVING: &str = "Connected; the person at the other device must allow this one ";
+const PROVING: &str = "Connected; waiting for the other device and the person there ";
 
 /// What is being waited for after the question was answered here: the code's side is asked first.
 const ALLOWED: &str = "Answered; now the person at the other device is asked ";

@@ -1,7 +1,7 @@
 //! What can go wrong when a program asks a device for something: one cause of the closed list, with text and next step.
 
 use handfast_proto::cause::Cause;
-use handfast_proto::code::{CodeError, qr::QrError};
+use handfast_proto::code::{CodeError, qr::QrError, words::WordsError};
 use handfast_proto::session::{AnswerError, CancelError, JoinError, NearbyError, SelectError};
 
 /// A request that was not carried out. Nothing was lost and nothing was half done.
@@ -42,11 +42,13 @@ impl From<CodeError> for Error {
     fn from(error: CodeError) -> Error {
         match error {
             CodeError::Qr(QrError::Version(_)) => Error::because(Cause::VersionMismatch, error),
-            CodeError::TooLong
-            | CodeError::Words(_)
-            | CodeError::Qr(QrError::Broken | QrError::Character | QrError::Length(_) | QrError::Damaged) => {
+            CodeError::Words(WordsError::Count(0)) => Error::because(Cause::CodeMalformed, "no code was given")
+                .with_hint("give the twelve words, or the text of the QR, that the other device shows"),
+            CodeError::Qr(QrError::Broken | QrError::Character | QrError::Length(_) | QrError::Damaged) => {
                 Error::because(Cause::CodeMalformed, error)
+                    .with_hint("scan the QR again, or type the words below it; nothing was sent")
             }
+            CodeError::TooLong | CodeError::Words(_) => Error::because(Cause::CodeMalformed, error),
         }
     }
 }

@@ -57,6 +57,7 @@ pub use handfast_proto::addr::Address;
 pub use handfast_proto::cause::Cause;
 pub use handfast_proto::code::words::{WORD_COUNT, completions, find as find_word, suggest};
 pub use handfast_proto::limits::{DEFAULT_TTL, MAX_TTL, MIN_TTL};
+pub use handfast_proto::stun::PORT as STUN_PORT;
 pub use handle::{Handle, Joined, NewCode, PairOptions, RoundTrip};
 pub use status::{Acquisition, AddressStatus, DeviceEntry, LanStatus, NatStatus, OpenSession, SessionEntry, Status};
 pub use stored::StoredDevices;

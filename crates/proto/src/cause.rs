@@ -60,8 +60,8 @@ causes! {
     CodeExpired, "code_expired", 5, "the life of this code has ended", "make a new code";
     /// Somebody used the code.
     CodeUsed, "code_used", 5, "this code has been used",
-        "make a new code; if the device that used it was not yours, the other device is paired with a stranger: start it \
-         with a new home (`--home`) until it can be unpaired";
+        "make a new code; `handfast devices` on the device that showed it names who used it: if that is nobody of yours, \
+         start that device with a new home (`--home`) until it can be unpaired";
     /// A person said no.
     Rejected, "rejected", 6, "the pairing was declined",
         "make a new code to try again; if it was declined over there, ask the other person first";

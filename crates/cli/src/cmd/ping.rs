@@ -76,7 +76,7 @@ async fn ping(context: &Context, args: &Ping, access: &Access) -> Result<PingRep
     if let Ok(trip) = tokio::time::timeout(SILENCE, &mut trip).await {
         return trip;
     }
-    if context.term.stderr && !context.out.is_json() {
+    if !context.out.is_json() {
         // If the device list does not tell, the ping itself will say why.
         let connected = access.client.device(&args.device).await.is_ok_and(|device| device.connected);
         context.out.talk(&waiting(&args.device, connected));

@@ -50,6 +50,13 @@ pub(super) async fn run(context: &Context, args: Serve) -> Result<u8, Error> {
         }
         error
     })?;
+    if node.stun().is_empty() {
+        let port = handfast::STUN_PORT;
+        context.out.talk(&format!(
+            "note: UDP port {port} is not free here: devices are not told their public addresses by this node; \
+             --stun-listen names another port"
+        ));
+    }
     say_serving(context, &node);
     tokio::select! {
         () = signals.next() => {}

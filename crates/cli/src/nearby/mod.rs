@@ -30,6 +30,9 @@ use offer::Offer;
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
 
+/// A device that is there answers at once; one that has not by then is told of.
+const NO_ANSWER: Duration = Duration::from_secs(3);
+
 /// What was opened, and what the command line says.
 pub(crate) struct Opened {
     /// The session of `pair nearby`.
@@ -84,6 +87,8 @@ struct Follower<'a> {
     engaged: bool,
     /// It was our person who selected.
     selected: bool,
+    /// The device that was selected and has not answered, and when that is told.
+    unanswered: Option<(String, Instant)>,
     /// The other person has scanned our QR.
     scanned: bool,
     /// Set after a withdrawal: when to stop waiting for the news.
@@ -112,6 +117,7 @@ impl<'a> Follower<'a> {
             asking: None,
             engaged: false,
             selected: false,
+            unanswered: None,
             scanned: false,
             withdrawn: None,
             compared: String::new(),
@@ -123,6 +129,7 @@ impl<'a> Follower<'a> {
         loop {
             self.ask_for_a_choice();
             let (withdrawn, nameless, due) = (self.withdrawn, self.list.next_nameless(), self.selection_due());
+            let unanswered = self.unanswered.as_ref().map(|(_, at)| *at);
             tokio::select! {
                 event = feed.next() => match event {
                     Some(json) => if let Some(exit) = self.event(&json).await? {
@@ -143,6 +150,7 @@ impl<'a> Follower<'a> {
                         self.say(&text);
                     }
                 }
+                () = at(unanswered), if unanswered.is_some() => self.say_unanswered(),
                 () = at(due), if due.is_some() => self.select_wanted().await?,
             }
         }
@@ -230,11 +238,12 @@ impl<'a> Follower<'a> {
                 self.list.gone(id);
             }
         }
-        if matches!(kind, EventKind::DeviceSelected { .. }) {
+        if let EventKind::DeviceSelected { id, .. } = kind {
             (self.engaged, self.selected) = (true, true);
+            self.unanswered = Some((id.clone(), Instant::now() + NO_ANSWER));
         } else if matches!(kind, EventKind::RequestRejected { .. }) {
             (self.engaged, self.selected) = (false, false);
-            self.asking = None;
+            (self.asking, self.unanswered) = (None, None);
             self.offer.withdraw(self.client).await;
         } else if let EventKind::ComparisonNeeded { comparison, .. } = kind {
             return self.compare(&comparison::description(comparison)).await;
@@ -256,7 +265,7 @@ impl<'a> Follower<'a> {
 
     /// Asks whether both devices show the same, unless a QR says who the other one is.
     async fn compare(&mut self, description: &str) -> Result<(), Error> {
-        self.engaged = true;
+        (self.engaged, self.unanswered) = (true, None);
         description.clone_into(&mut self.compared);
         if let Some(qr) = self.qr.take_if(|_| self.selected) {
             self.say(description);
@@ -306,6 +315,13 @@ impl<'a> Follower<'a> {
     fn say(&self, text: &str) {
         if !self.context.out.is_json() {
             self.talk.say(text);
+        }
+    }
+
+    fn say_unanswered(&mut self) {
+        if let Some((id, _)) = self.unanswered.take().filter(|_| self.withdrawn.is_none()) {
+            let name = self.list.name_of(&id);
+            self.say(&format!("{name} has not answered yet: it may have gone, or deals with somebody else."));
         }
     }
 

@@ -1,11 +1,14 @@
 //! `status`: the device as it is, and the paths that connect it to its peers.
 
-use handfast::{DeviceEntry, DeviceName, Status};
+use handfast::{DeviceEntry, DeviceName, NatStatus, Status};
 use serde::Serialize;
 
 use super::lists::field;
 use super::table::table;
 use super::{clean, count};
+
+/// What a device says of a NAT that it has not been told of.
+const UNKNOWN: &str = "unknown";
 
 /// What `status` says, as JSON and as text.
 #[derive(Serialize)]
@@ -37,24 +40,33 @@ impl StatusView {
         StatusView { status, paths: paths.collect() }
     }
 
+    fn nat(&self) -> String {
+        let NatStatus { mapping, filtering, hairpin, .. } = &self.status.nat;
+        if [mapping, filtering, hairpin].iter().all(|kind| *kind == UNKNOWN) {
+            return "unknown: no STUN server has answered (--stun HOST:PORT names one)".to_owned();
+        }
+        format!("mapping {mapping}, filtering {filtering}, hairpin {hairpin}")
+    }
+
     /// The text form.
     pub(crate) fn text(&self) -> String {
         let status = &self.status;
-        let nat = &status.nat;
         let mut text = format!("{}, instance \"{}\": running\n", clean(&status.name), clean(&status.instance));
         for (what, value) in [
             ("fingerprint", clean(&status.fingerprint)),
             ("id", clean(&status.id)),
             ("DHT", format!("connected to {}", count(status.dht_nodes, "node"))),
-            ("NAT", format!("mapping {}, filtering {}, hairpin {}", nat.mapping, nat.filtering, nat.hairpin)),
+            ("NAT", self.nat()),
             ("paired", count(status.devices, "device")),
         ] {
             text.push_str(&field(what, &value));
         }
+        // Where it is not used, its driver does not run and knows nothing.
+        let stages = if status.lan.enabled { &status.lan.acquisition[..] } else { &[] };
         if !status.lan.enabled {
             text.push_str(&field("local network", "not used"));
         }
-        for stage in &status.lan.acquisition {
+        for stage in stages {
             let addresses = stage.addresses.join(", ");
             let outcome = if addresses.is_empty() {
                 clean(&stage.outcome)
@@ -112,7 +124,7 @@ impl StatusView {
 
 #[cfg(test)]
 mod tests {
-    use handfast::{Acquisition, AddressStatus, LanStatus, NatStatus, OpenSession};
+    use handfast::{Acquisition, AddressStatus, LanStatus, OpenSession};
 
     use super::*;
 
@@ -181,7 +193,7 @@ kitchen, instance \"alice\": running
   fingerprint  2ekq-z7wf
   id           2ekqz7wf
   DHT          connected to 3 nodes
-  NAT          mapping unknown, filtering unknown, hairpin unknown
+  NAT          unknown: no STUN server has answered (--stun HOST:PORT names one)
   paired       1 device
   by outbound  no default route
   trouble      eth9: no

@@ -99,7 +99,7 @@ fn c9_a_wrong_word_is_exit_3_names_the_word_and_starts_nothing() {
     let wrong = NOBODYS.replace("sausage", "susage");
     let swapped = NOBODYS.replace("year wave", "wave year");
     for (stdin, named) in
-        [(wrong.as_str(), "word 6, \"susage\""), (&swapped, "swapped"), ("", "12 words"), ("legal", "12 words")]
+        [(wrong.as_str(), "word 6, \"susage\""), (&swapped, "swapped"), ("", "no code"), ("legal", "12 words")]
     {
         let text = home.start_with("alice", &["pair", "join", "-"], stdin).end();
         assert_eq!((text.exit(), text.lines.len()), (Some(3), 0));

@@ -46,6 +46,13 @@ fn b36_a_device_without_a_node_says_that_only_its_network_will_find_it() {
         shows.signal(rustix::process::Signal::INT);
         assert_eq!(shows.end().exit(), Some(130));
     }
+    // Who told it to stay alone may have forgotten what that means for a code.
+    let args = [&["pair", "generate", "--json", "--no-lan", "--offline"], LISTEN.as_slice()].concat();
+    let shows = home.start("bob", &args);
+    let trouble = shows.event("trouble_noticed");
+    assert!(trouble["text"].as_str().is_some_and(|text| text.contains("nobody can find it by the words")), "{trouble}");
+    shows.signal(rustix::process::Signal::INT);
+    assert_eq!(shows.end().exit(), Some(130));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use rustix::process::Signal;
 
-use crate::support::{Home, network};
+use crate::support::{Ended, Home, network};
 
 /// B44, B47: a daemon on one side, two plain commands on the other.
 #[test]
@@ -118,6 +118,12 @@ fn with_verify_both_people_compare_and_say_so_and_yes_is_no_answer_to_that() {
         for ended in [&shown, &joined] {
             assert_eq!(ended.last()["event"], last);
             assert!(!ended.lines.iter().any(|line| line.contains("approval_needed")), "{:?}", ended.lines);
+        }
+        if exit == 7 {
+            // Neither of them is told to check words that were right.
+            let text = |ended: &Ended| ended.last()["text"].to_string();
+            assert!(text(&shown).contains("you said that the two devices do not show the same"), "{}", text(&shown));
+            assert!(text(&joined).contains("said that the emoji differ, or ended the comparison"), "{}", text(&joined));
         }
     }
     // One side says so by rejecting, in words of its own.

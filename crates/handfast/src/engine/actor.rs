@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::Error;
 use crate::engine::command::Command;
+use crate::engine::comparisons::Comparisons;
 use crate::engine::lan::Driver;
 use crate::engine::nat::Nat;
 use crate::engine::peers::{self, Peers, Pings};
@@ -48,6 +49,9 @@ pub(super) struct Actor {
     pub(super) uses_lan: bool,
     /// A node of the DHT is configured.
     pub(super) knows_nodes: bool,
+    /// It was told to use neither the DHT nor the local network.
+    pub(super) keeps_to_itself: bool,
+    pub(super) comparisons: Comparisons,
     /// The codes that are being shown.
     pub(super) shown: Shown,
     /// Codes asked for before we know where we are.

@@ -65,6 +65,9 @@ impl Actor {
                 let now = self.now();
                 let id = session.map(SessionId);
                 let compared = self.table.compare(id.as_ref(), matches, now);
+                if let Ok(session) = &compared {
+                    self.comparisons.answered(session, matches);
+                }
                 drop(reply.send(compared.map(|s| s.0).map_err(Error::from)));
             }
             Command::Cancel { session, reply } => {
@@ -129,6 +132,9 @@ impl Actor {
             qr: None,
             expires_at: expires_at.clone(),
         });
+        if let Some(error) = self.hidden() {
+            self.hub.publish(EventKind::trouble(session.0.clone(), &error));
+        }
         Ok(NewCode {
             session: session.0,
             words: Zeroizing::new(words.iter().map(|w| (*w).to_owned()).collect()),

@@ -2,6 +2,8 @@
 
 mod actor;
 pub(crate) mod command;
+mod comparisons;
+mod failures;
 mod lan;
 mod nat;
 mod nearby;
@@ -34,6 +36,8 @@ use crate::store::worker::Worker;
 use crate::store::{Ports, Store};
 use crate::{Builder, Error, Handle};
 use actor::Actor;
+use comparisons::Comparisons;
+use failures::not_started;
 use nat::Nat;
 use peers::{Peers, Pings};
 use shown::{Place, Shown};
@@ -59,7 +63,8 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
     // A device that listens on loopback alone has nothing to say to a network.
     let is_near = |a: &Address| classify(a.ip) != Class::Loopback;
     let uses_lan = !network.no_lan && (network.listen.is_empty() || network.listen.iter().any(is_near));
-    let alone = if network.no_dht { Cause::NotFound } else { Cause::NoBootstrap };
+    let no_dht = network.no_dht;
+    let alone = if no_dht { Cause::NotFound } else { Cause::NoBootstrap };
     let lan_driver = if uses_lan {
         // Without it a device still has the DHT and whatever a QR names.
         handfast_net::lan::Lan::start().inspect_err(|error| tracing::error!(%error, "no local network")).ok()
@@ -77,7 +82,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         limits: RecordLimits::DEVICE,
         timing: handfast_net::Timing::default(),
     };
-    let net = handfast_net::start(config, clock).map_err(|e| Error::because(Cause::NoNetwork, e))?;
+    let net = handfast_net::start(config, clock).map_err(|e| not_started(&e, "--listen"))?;
     let tid = net.tid();
 
     let now = Now { time: clock.now(), unix: clock.unix() };
@@ -131,7 +136,9 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         nat: Nat::new(stun, handfast_net::entropy::rng().map_err(entropy)?),
         uses_lan,
         knows_nodes: dht,
+        keeps_to_itself: no_dht && !uses_lan,
         lan_commands: Vec::new(),
+        comparisons: Comparisons::default(),
         shown: Shown::new(Place { tid, in_dht: dht, on_lan: uses_lan, loopback }, now.time),
         early: Vec::new(),
         ports: loaded.ports,

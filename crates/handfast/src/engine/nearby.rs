@@ -28,24 +28,25 @@ pub(super) fn find<'a>(list: &'a [NearbyDevice], wanted: &str) -> Result<&'a Nea
     }
 }
 
+/// The next step after a failure that says nothing of the network.
+pub(super) const AGAIN: &str = "run `handfast pair nearby` again on both devices";
+
 /// A failure of `pair nearby`, where there is no code to check or to make anew.
 pub(super) fn failure(cause: Cause) -> Error {
-    let again = "run `handfast pair nearby` again on both devices";
     let error = Error::of(cause);
     if cause == Cause::AuthenticationFailed {
-        let text = "the two devices did not show the same emoji, or the other one ended the comparison";
-        return Error { text: text.to_owned(), ..error }
-            .with_hint("if the emoji differed, somebody may sit between: try another network, or a code");
+        let text = "the other device broke the pairing off, or is another one than it said";
+        return Error { text: text.to_owned(), ..error }.with_hint(AGAIN);
     }
     if cause == Cause::Unreachable {
         let text = "the device is not ready to pair any more, or cannot be reached";
-        return Error { text: text.to_owned(), ..error }.with_hint(again);
+        return Error { text: text.to_owned(), ..error }.with_hint(AGAIN);
     }
     let is_of_a_code = matches!(
         cause,
         Cause::Rejected | Cause::Cancelled | Cause::TimedOut | Cause::WrongDevice | Cause::ConnectionLost
     );
-    if is_of_a_code { error.with_hint(again) } else { error }
+    if is_of_a_code { error.with_hint(AGAIN) } else { error }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::Error;
+use crate::engine::failures::not_started;
 use crate::store::files::{self, FilesError};
 
 /// How to run a node.
@@ -113,10 +114,7 @@ impl Node {
             limits: RecordLimits::NODE,
             timing: handfast_net::Timing::default(),
         };
-        let mut net = handfast_net::start(network, Clock::start()).map_err(|e| {
-            Error::because(Cause::NoNetwork, e)
-                .with_hint("stop what listens there, or name another address with --listen")
-        })?;
+        let mut net = handfast_net::start(network, Clock::start()).map_err(|e| not_started(&e, "--listen"))?;
         let tid = net.tid();
         let mut addresses = external;
         addresses.extend(listening(&mut net, wanted).await);
@@ -216,8 +214,7 @@ fn stun(config: &NodeConfig) -> Result<Option<StunService>, Error> {
     match &config.stun {
         Stun::Off => Ok(None),
         Stun::At(listen) => StunService::start(listen).map(Some).map_err(|error| match error {
-            StunError::Listen { .. } => Error::because(Cause::NoNetwork, error)
-                .with_hint("stop what listens there, or name another address of this machine with --stun-listen"),
+            StunError::Listen { .. } => not_started(&error, "--stun-listen"),
             StunError::TooMany => Error::because(Cause::Usage, error).with_hint("name fewer with --stun-listen"),
         }),
         Stun::Beside => Ok(StunService::beside(&config.listen)),

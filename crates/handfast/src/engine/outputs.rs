@@ -1,20 +1,19 @@
 //! Carries out what the machines want: one call per kind of output.
 
 use handfast_net::{Command as NetCommand, StreamProtocol};
+use handfast_proto::cause::Cause;
 use handfast_proto::id::{JobId, PairingId};
 use handfast_proto::link::{self, PairState};
 use handfast_proto::session::{self, JobResult, PeerCard, PendingPairing, Role};
 
 use crate::Error;
 use crate::engine::actor::Actor;
-use crate::engine::nearby;
 use crate::engine::peers::pending_session;
 use crate::engine::wires::{Kind, Owner};
 use crate::event::{Comparison, DeviceCard, EventKind, SeenDevice};
 use crate::handle::RoundTrip;
 use crate::store::worker::{Asker, Change};
 use crate::store::{Contact, PeerRow};
-use handfast_proto::cause::Cause;
 
 impl Actor {
     /// Takes every output of both machines.
@@ -139,6 +138,7 @@ impl Actor {
                 });
             }
             session::Event::ComparisonNeeded { session, sas, path } => {
+                self.comparisons.shown(&session);
                 let (comparison, path) = (Comparison::from(&sas), path.name().to_owned());
                 self.hub.publish(EventKind::ComparisonNeeded { session: session.0, comparison, path });
             }
@@ -149,10 +149,12 @@ impl Actor {
                 self.hub.publish(EventKind::DeviceGone { session: session.0, id: nid.shown() });
             }
             session::Event::RequestRejected { session } => {
+                self.comparisons.end(&session);
                 self.hub.publish(EventKind::RequestRejected { session: session.0 });
             }
             session::Event::Paired { session, pairing_id, device, path, elapsed } => {
                 self.shown.end(&session.0);
+                self.comparisons.end(&session);
                 let warning = self.name_warning(&device);
                 self.hub.publish(EventKind::Paired {
                     session: session.0,
@@ -166,33 +168,12 @@ impl Actor {
             session::Event::PairingFailed { session, cause } => {
                 self.shown.end(&session.0);
                 tracing::info!(%session, %cause, "the pairing failed");
-                let error = if self.table.is_nearby(&session) { nearby::failure(cause) } else { self.searched(cause) };
+                let error = self.failure(&session, cause);
+                self.comparisons.end(&session);
                 self.hub.publish(EventKind::failed_because(Some(session.0), &error));
             }
             _ => {}
         }
-    }
-
-    /// A cause, as it looks from here.
-    fn explained(&self, cause: Cause) -> Error {
-        if cause == Cause::NoBootstrap && !self.knows_nodes {
-            return Error {
-                text: "no node of the rendezvous network is configured".to_owned(),
-                ..Error::of(cause).with_hint("name a running node with --bootstrap (see `handfast serve`)")
-            };
-        }
-        Error::of(cause)
-    }
-
-    /// The same, of a search that is over.
-    fn searched(&self, cause: Cause) -> Error {
-        let error = self.explained(cause);
-        if cause != Cause::NoBootstrap || !self.uses_lan {
-            return error;
-        }
-        let text = format!("nobody with this code is on this network, and {}", error.text);
-        let hint = format!("check the words against the other screen; if it is in another network, {}", error.hint);
-        Error { text, hint, ..error }
     }
 
     /// What a person must see before they trust a device with a name that they know: it has another key. After a

@@ -119,7 +119,7 @@ impl StunService {
         let bind = |address: SocketAddr| {
             let failed = |error: &io::Error| {
                 let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-                tracing::warn!(family, port = PORT, %error, "no STUN here");
+                tracing::info!(family, port = PORT, %error, "no STUN here");
             };
             Socket::bind(address).inspect_err(failed).ok()
         };
@@ -174,7 +174,7 @@ fn with_two(sockets: &mut Vec<Socket>, ipv4: bool) -> Option<Service> {
     let at = if first.ip().is_unspecified() { vec![first.ip()] } else { ips.to_vec() };
     let wanted = at.into_iter().flat_map(|ip| ports.map(|port| SocketAddr::new(ip, port)));
     let missing = wanted.filter(|address| sockets.iter().all(|socket| socket.bound != *address));
-    let failed = |error: &io::Error| tracing::warn!(%error, "STUN has no second port");
+    let failed = |error: &io::Error| tracing::info!(%error, "STUN has no second port");
     let more: Vec<Socket> = missing.map(Socket::bind).collect::<Result<_, _>>().inspect_err(failed).ok()?;
     sockets.extend(more);
     Some(Service::Two { ips, ports })
