@@ -28,6 +28,8 @@ struct Config {
     #[serde(default)]
     no_dht: bool,
     #[serde(default)]
+    no_relay: bool,
+    #[serde(default)]
     offline: bool,
 }
 
@@ -82,6 +84,7 @@ fn network(path: &Path, config: &Config, args: &NetworkArgs) -> Result<Network, 
             (false, false) => args.stun.clone(),
         },
         no_lan: args.no_lan || config.no_lan,
+        no_relay: args.no_relay || config.no_relay,
         // Nodes of the DHT may be anywhere, so a device that stays in its network asks none.
         no_dht: args.no_dht || config.no_dht || offline,
     })
@@ -98,7 +101,7 @@ fn read(path: &Path) -> Result<Config, Error> {
     file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| {
         Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end()))
-            .with_hint("the keys are name, listen, bootstrap, stun, no_lan, no_dht and offline")
+            .with_hint("the keys are name, listen, bootstrap, stun, no_lan, no_dht, no_relay and offline")
     })
 }
 

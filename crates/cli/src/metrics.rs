@@ -108,6 +108,8 @@ fn text(status: &NodeStatus) -> String {
         ("known_nodes", "Nodes in its routing table", status.known_nodes),
         ("records", "Records it holds", status.records),
         ("records_bytes", "Bytes of the records it holds", status.record_bytes),
+        ("relay_reservations", "Peers that can be reached through it", status.relay_reservations),
+        ("relay_circuits", "Connections between others that run through it", status.relay_circuits),
     ] {
         registry.register(name, help, gauge(value));
     }
@@ -121,6 +123,8 @@ fn text(status: &NodeStatus) -> String {
         ("received_bytes", "Bytes of records and frames received", status.bytes_in),
         ("sent_bytes", "Bytes of records and frames sent", status.bytes_out),
         ("refused_connections", "Connections refused by a limit", status.refused_connections),
+        ("relay_circuits_opened", "Connections between others that have run through it", status.relay_circuits_total),
+        ("relay_denied", "Reservations and connections through it that were refused", status.relay_denied),
         ("stun_answered", "STUN requests answered", status.stun_answered),
         ("stun_dropped", "Datagrams at the STUN sockets that were not answered", status.stun_dropped),
     ] {

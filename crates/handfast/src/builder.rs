@@ -15,7 +15,7 @@ use crate::{Error, Handle};
 pub struct Network {
     /// Addresses to listen on; empty: every interface, QUIC and TCP, IPv4 and IPv6.
     pub listen: Vec<Address>,
-    /// Nodes of the DHT that are known beforehand.
+    /// Nodes of the DHT that are known beforehand; those that offer it are used as relays.
     pub bootstrap: Vec<Bootstrap>,
     /// STUN servers to ask what the NAT does; empty: those that the bootstrap nodes offer.
     pub stun: Vec<StunServer>,
@@ -23,6 +23,8 @@ pub struct Network {
     pub no_dht: bool,
     /// Do not look for other devices on the local network, and do not show there.
     pub no_lan: bool,
+    /// Neither be reached through relays nor reach others through them.
+    pub no_relay: bool,
 }
 
 /// Sets up a device.

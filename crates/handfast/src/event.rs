@@ -170,6 +170,15 @@ pub enum EventKind {
         /// Multiaddress.
         address: String,
     },
+    /// The link to a paired device runs another way: it was a relay, say, and is direct now. Nothing was lost.
+    PathChanged {
+        /// Which device.
+        device: DeviceName,
+        /// How it ran: `lan`, `direct` or `relay`.
+        from: String,
+        /// How it runs.
+        to: String,
+    },
     /// The last connection to a paired device is gone.
     DeviceDisconnected {
         /// Which device.
@@ -347,6 +356,7 @@ impl EventKind {
             EventKind::Paired { .. } => "paired",
             EventKind::PairingFailed { .. } => "pairing_failed",
             EventKind::DeviceConnected { .. } => "device_connected",
+            EventKind::PathChanged { .. } => "path_changed",
             EventKind::DeviceDisconnected { .. } => "device_disconnected",
             EventKind::DeviceRemoved { .. } => "device_removed",
             EventKind::Pong { .. } => "pong",
@@ -376,6 +386,7 @@ impl EventKind {
             | EventKind::Paired { session, .. } => Some(session),
             EventKind::PairingFailed { session, .. } => session.as_deref(),
             EventKind::DeviceConnected { .. }
+            | EventKind::PathChanged { .. }
             | EventKind::DeviceDisconnected { .. }
             | EventKind::DeviceRemoved { .. }
             | EventKind::Pong { .. }

@@ -59,6 +59,16 @@ pub struct OwnAddress {
     pub address: String,
     /// Which list it goes to: `internet`, `lan` or `none`.
     pub scope: String,
+    /// Where it comes from.
+    pub source: String,
+}
+
+impl OwnAddress {
+    /// Does it lead through a relay? Its form is another then.
+    #[must_use]
+    pub fn is_relayed(&self) -> bool {
+        self.source == "relay"
+    }
 }
 
 /// The program on a host. Its processes are killed when it is dropped.
@@ -264,12 +274,22 @@ impl Device {
     /// When it does not answer within `timeout`.
     pub fn ping(&self, other: &str, timeout: Duration) -> Result<Duration> {
         let start = Instant::now();
+        self.path_of_ping(other, timeout).map(|_| start.elapsed())
+    }
+
+    /// As [`Device::ping`]; gives the path that it took.
+    ///
+    /// # Errors
+    /// When it does not answer within `timeout`.
+    pub fn path_of_ping(&self, other: &str, timeout: Duration) -> Result<String> {
+        let start = Instant::now();
         loop {
             let left = timeout.saturating_sub(start.elapsed());
             let output = self.run(&["ping", other, "--count", "1", "--json"], None, left.max(COMMAND_LIMIT))?;
             if output.status.success() {
-                ensure!(output.stdout.contains("\"pong\""), "a ping without a pong: {}", output.stdout.trim());
-                return Ok(start.elapsed());
+                let pong: Value = serde_json::from_str(output.stdout.trim()).context("a ping prints one event")?;
+                ensure!(pong["event"] == "pong", "a ping without a pong: {pong}");
+                return Ok(pong["path"].as_str().with_context(|| format!("no path in {pong}"))?.to_owned());
             }
             if start.elapsed() >= timeout {
                 bail!("no answer from {other}: {} {}", output.stdout.trim(), output.stderr.trim());

@@ -27,6 +27,7 @@
 
 pub mod capture;
 pub mod clock;
+pub mod control;
 pub mod device;
 pub mod files;
 pub mod host;
@@ -35,6 +36,7 @@ pub mod leak;
 pub mod link;
 pub mod lock;
 pub mod metrics;
+pub mod moving;
 pub mod naive;
 pub mod nat;
 pub mod ns;
@@ -42,8 +44,10 @@ pub mod pcap;
 pub mod peer;
 pub mod process;
 pub mod procfs;
+mod raw;
 pub mod report;
 pub mod rng;
+mod router;
 pub mod scenario;
 pub mod secrets;
 pub mod serve;

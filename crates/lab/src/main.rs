@@ -12,7 +12,7 @@ use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
     Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings, race,
-    restart,
+    relay_attack, restart, roaming, same_nat, upgrade,
 };
 use handfast_lab::skip;
 
@@ -42,6 +42,9 @@ struct Arguments {
     /// Print one JSON object instead of text.
     #[arg(long, global = true)]
     json: bool,
+    /// Print Markdown: the table, and of what must hold only what does not.
+    #[arg(long, global = true, conflicts_with = "json")]
+    markdown: bool,
 }
 
 #[derive(Subcommand)]
@@ -153,11 +156,40 @@ enum Command {
     },
     /// What a device finds out about each kind of NAT.
     NatKinds,
-    /// Pairings by words between devices behind every two kinds of NAT.
+    /// Pairings by words between devices behind every two kinds of NAT: first and last path, and how fast.
     NatMatrix {
         /// What is in front of the initiators; everything if nothing is named.
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(Nat::ALL.map(Nat::name)))]
         initiators: Vec<String>,
+        /// Play every two kinds once, not in both orders.
+        #[arg(long)]
+        unordered: bool,
+    },
+    /// A relay that is flooded, filled, stalled and fed garbage goes on serving others, in bounded memory.
+    RelayAttack,
+    /// A device changes address, router and network while it is paired and while it pairs: how soon pings are answered.
+    Roaming {
+        /// How many changes.
+        #[arg(long, default_value_t = 50)]
+        moves: usize,
+        /// How many of them happen in the middle of a pairing with a third device.
+        #[arg(long, default_value_t = roaming::MID_PAIRING)]
+        mid_pairing: usize,
+    },
+    /// From a relay to a direct path: how fast, and that no request is lost or answered twice meanwhile.
+    Upgrade {
+        /// How many pairings are timed.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+        /// Requests over the link of one more pair.
+        #[arg(long, default_value_t = 10_000)]
+        requests: usize,
+    },
+    /// Pairings by words behind one NAT without hairpin: in one network, in two with a way between them, in two without.
+    SameNat {
+        /// How often each.
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
     },
     /// Size, start time, memory and idle processor use.
     Footprint {
@@ -177,6 +209,8 @@ fn main() -> Result<ExitCode> {
     let mut out = std::io::stdout().lock();
     if arguments.json {
         writeln!(out, "{}", report.to_json())?;
+    } else if arguments.markdown {
+        report.write_markdown(&mut out)?;
     } else {
         report.write(&mut out)?;
     }
@@ -210,7 +244,13 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
         Command::LanNearby { runs } => lan::nearby::run(&options(*runs)),
         Command::NatKinds => nat_kinds::run(&options(1)),
-        Command::NatMatrix { initiators } => nat_matrix::run(&options(1), initiators),
+        Command::NatMatrix { initiators, unordered } => {
+            nat_matrix::run(&options(1), &nat_matrix::pairs(initiators, *unordered))
+        }
+        Command::RelayAttack => relay_attack::run(&options(1)),
+        Command::Roaming { moves, mid_pairing } => roaming::run(&options(*moves), *mid_pairing),
+        Command::Upgrade { runs, requests } => upgrade::run(&options(*runs), *requests),
+        Command::SameNat { runs } => same_nat::run(&options(*runs)),
         Command::Footprint { runs } => footprint::run(&options(*runs)),
     }
 }

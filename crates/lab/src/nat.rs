@@ -16,6 +16,9 @@ use crate::topology::AccessHost;
 const OUT: &str = "eth0";
 const IN: &str = "lan0";
 
+/// The port of DNS.
+const DNS: u16 = 53;
+
 /// What stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nat {
@@ -33,9 +36,11 @@ pub enum Nat {
     Symmetric,
     /// A home router behind the router of a carrier, both [`Nat::PortRestricted`].
     Carrier,
+    /// A [`Nat::PortRestricted`] in a network that drops all UDP but DNS, both ways and without a word.
+    NoUdp,
 }
 
-/// What can be known of it from the outside.
+/// What STUN can show of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kind {
     /// How it maps.
@@ -48,7 +53,7 @@ pub struct Kind {
 
 impl Nat {
     /// All of them.
-    pub const ALL: [Nat; 7] = [
+    pub const ALL: [Nat; 8] = [
         Nat::Open,
         Nat::Firewall,
         Nat::FullCone,
@@ -56,6 +61,7 @@ impl Nat {
         Nat::PortRestricted,
         Nat::Symmetric,
         Nat::Carrier,
+        Nat::NoUdp,
     ];
 
     /// Its name in tables, and of the host behind it.
@@ -69,13 +75,14 @@ impl Nat {
             Nat::PortRestricted => "port-restr",
             Nat::Symmetric => "symmetric",
             Nat::Carrier => "carrier",
+            Nat::NoUdp => "no-udp",
         }
     }
 
-    /// What it is made to be.
+    /// What it is made to be; `None` where STUN, which is UDP, can show nothing.
     #[must_use]
-    pub fn kind(self) -> Kind {
-        let kind = |mapping, filtering, hairpin| Kind { mapping, filtering, hairpin };
+    pub fn kind(self) -> Option<Kind> {
+        let kind = |mapping, filtering, hairpin| Some(Kind { mapping, filtering, hairpin });
         let (independent, same) = (Filtering::EndpointIndependent, Mapping::EndpointIndependent);
         let both = Filtering::AddressAndPortDependent;
         match self {
@@ -85,6 +92,7 @@ impl Nat {
             Nat::AddressRestricted => kind(same, Filtering::AddressDependent, Some(false)),
             Nat::PortRestricted | Nat::Carrier => kind(same, both, Some(false)),
             Nat::Symmetric => kind(Mapping::AddressAndPortDependent, both, Some(false)),
+            Nat::NoUdp => None,
         }
     }
 
@@ -97,6 +105,7 @@ impl Nat {
     /// The rules of the outermost router; those of a home router behind it are of [`Nat::PortRestricted`].
     fn rules(self, public: Ipv4Addr, inside: Ipv4Addr) -> String {
         let (mut known, mut masquerade, mut forwarded) = (String::new(), "masquerade".to_owned(), String::new());
+        let mut blocked = String::new();
         match self {
             Nat::Open | Nat::Firewall | Nat::PortRestricted | Nat::Carrier => {}
             Nat::FullCone => {
@@ -113,6 +122,12 @@ impl Nat {
                 forwarded = format!("iifname \"{OUT}\" ip saddr @known meta l4proto {{ tcp, udp }} dnat to {inside}");
             }
             Nat::Symmetric => masquerade.push_str(" random,fully-random"),
+            Nat::NoUdp => {
+                blocked = format!(
+                    "iifname \"{IN}\" udp dport != {DNS} drop
+                    iifname \"{OUT}\" udp sport != {DNS} drop"
+                );
+            }
         }
         // What nobody has asked for is dropped and not answered: an answer would tell a hole puncher to give up.
         format!(
@@ -133,6 +148,7 @@ impl Nat {
                 }}
                 chain passing {{
                     type filter hook forward priority filter;
+                    {blocked}
                     iifname \"{OUT}\" ct status & dnat == 0 ct state new,invalid drop
                 }}
             }}"
@@ -164,7 +180,7 @@ impl Routers {
     pub(crate) fn new(nat: Nat, lab: &LabName, number: u8, host: &str) -> Result<Routers> {
         let names: &[&str] = match nat {
             Nat::Open | Nat::Firewall => &[],
-            Nat::FullCone | Nat::AddressRestricted | Nat::PortRestricted | Nat::Symmetric => &["nat"],
+            Nat::FullCone | Nat::AddressRestricted | Nat::PortRestricted | Nat::Symmetric | Nat::NoUdp => &["nat"],
             Nat::Carrier => &["isp", "nat"],
         };
         let router = |name: &&str| {

@@ -1,4 +1,4 @@
-//! What a scenario found: a table, checks with a verdict, and the same as JSON.
+//! What a scenario found: a table, checks with a verdict, and the same as JSON or Markdown.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -18,6 +18,7 @@ pub struct Report {
     title: String,
     columns: Vec<String>,
     rows: Vec<Vec<String>>,
+    notes: Vec<String>,
     checks: Vec<Check>,
     data: Map<String, Value>,
     /// What medians are counted in as well, where hosts are far enough from each other for that to mean something.
@@ -49,6 +50,11 @@ impl Report {
     /// Adds a row of the table.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
+    }
+
+    /// Adds a line below the table.
+    pub fn note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
     }
 
     /// Adds something that must hold, and what was seen.
@@ -122,11 +128,12 @@ impl Report {
             })
             .collect();
         json!({
-            "scenario": self.title, "holds": self.holds(), "rows": rows, "checks": self.checks, "facts": self.data,
+            "scenario": self.title, "holds": self.holds(), "rows": rows, "notes": self.notes, "checks": self.checks,
+            "facts": self.data,
         })
     }
 
-    /// Writes the report for people: an aligned table, then the checks.
+    /// Writes the report for people: an aligned table, the notes, then the checks.
     ///
     /// # Errors
     /// When it cannot be written.
@@ -143,8 +150,29 @@ impl Report {
                 row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}", width = *width)).collect();
             writeln!(out, "  {}", cells.join("  ").trim_end())?;
         }
+        for note in &self.notes {
+            writeln!(out, "  {note}")?;
+        }
         for check in &self.checks {
             writeln!(out, "  {} {}: {}", if check.holds { "ok  " } else { "FAIL" }, check.what, check.seen)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the report as it stands in a document: table and notes, and of the checks those that do not hold.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_markdown(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(out, "{}:\n", self.title)?;
+        let rule = vec!["---".to_owned(); self.columns.len()];
+        for row in [&self.columns, &rule].into_iter().chain(&self.rows) {
+            writeln!(out, "| {} |", row.join(" | "))?;
+        }
+        let failed = self.checks.iter().filter(|check| !check.holds);
+        let failed = failed.map(|check| format!("FAIL {}: {}", check.what, check.seen));
+        for line in self.notes.iter().cloned().chain(failed) {
+            writeln!(out, "\n{line}")?;
         }
         Ok(())
     }
@@ -168,5 +196,18 @@ mod tests {
         assert!(!report.holds());
         assert_eq!(report.failures(), "it is fast: 9 s");
         assert_eq!(report.to_json()["rows"][0]["long"], "x");
+    }
+
+    #[test]
+    fn in_a_document_are_the_table_the_notes_and_what_does_not_hold() {
+        let mut report = Report::new("title", &["a", "b"]);
+        report.row(vec!["1".to_owned(), String::new()]);
+        report.note("all of them");
+        report.check("it works", true, "yes");
+        report.check("it is fast", false, "9 s");
+        let mut text = Vec::new();
+        report.write_markdown(&mut text).expect("a Vec takes everything");
+        let text = String::from_utf8(text).expect("it is text");
+        assert_eq!(text, "title:\n\n| a | b |\n| --- | --- |\n| 1 |  |\n\nall of them\n\nFAIL it is fast: 9 s\n");
     }
 }

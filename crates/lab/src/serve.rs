@@ -123,8 +123,7 @@ impl ServeNodes {
     fn wait_whole(&self, index: usize) -> Result<()> {
         let (start, enough) = (Instant::now(), (self.len() / 3).max(BOOTSTRAP_NODES));
         loop {
-            let metrics = self.metrics(index)?;
-            let known = metrics.iter().find(|(name, _)| name == KNOWN_NODES).map_or(0.0, |(_, value)| *value);
+            let known = self.metric(index, KNOWN_NODES)?;
             if known >= enough as f64 {
                 return Ok(());
             }
@@ -149,6 +148,16 @@ impl ServeNodes {
     pub fn metrics(&self, index: usize) -> Result<Vec<(String, f64)>> {
         let node = self.nodes.get(index).with_context(|| format!("no node {index}"))?;
         crate::metrics::read(node.host.namespace(), SocketAddr::from(([127, 0, 0, 1], METRICS_PORT)))
+    }
+
+    /// One metric of node `index`.
+    ///
+    /// # Errors
+    /// When it does not tell that one.
+    pub fn metric(&self, index: usize, name: &str) -> Result<f64> {
+        let metrics = self.metrics(index)?;
+        let found = metrics.iter().find(|(known, _)| known == name).map(|(_, value)| *value);
+        found.with_context(|| format!("node {index} has no metric {name}"))
     }
 
     fn spawn(&self, host: &AccessHost) -> Result<Node> {

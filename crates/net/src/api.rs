@@ -5,7 +5,7 @@ use std::future::Future;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use handfast_proto::addr::{Address, InterfaceAddress};
+use handfast_proto::addr::{Address, InterfaceAddress, RelayAddress};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
 use handfast_proto::records::{RecordCounters, RecordLimits};
 use handfast_proto::secret::Secret;
@@ -128,8 +128,10 @@ pub enum Command {
         id: JobId,
     },
     /// Connects to `tid` at the first of `addresses` that works; without a `tid` to whoever is there. All IP addresses
-    /// are tried at once, QUIC a moment before TCP. At most [`crate::MAX_DIAL_ADDRESSES`] are tried. A live connection
-    /// to `tid` is the answer at once. Answered by [`NetEvent::Dialled`] or [`NetEvent::DialFailed`].
+    /// are tried at once, QUIC a moment before TCP, and the relays [`crate::DIRECT_FIRST`] later, or at once where there
+    /// is no address or none is left. At most [`crate::MAX_DIAL_ADDRESSES`] and [`crate::MAX_DIAL_RELAYS`] are tried. A
+    /// live connection to `tid` is the answer at once, one through a relay only where a relay is asked for. Answered by
+    /// [`NetEvent::Dialled`] or [`NetEvent::DialFailed`].
     Dial {
         /// The job.
         id: JobId,
@@ -137,6 +139,14 @@ pub enum Command {
         tid: Option<Tid>,
         /// Where to try.
         addresses: Vec<Address>,
+        /// Relays that may lead to `tid`; none of them is used without it.
+        relays: Vec<RelayAddress>,
+    },
+    /// Whether we want to be reached through relays: those of our bootstrap nodes that offer it are asked. What they
+    /// have given stays with them until we disconnect; [`NetEvent::Relays`] tells what there is.
+    Reserve {
+        /// Whether.
+        wanted: bool,
     },
     /// Gives a dial up; nothing more is told about it. Unknown ids are ignored.
     CancelDial {
@@ -204,6 +214,9 @@ pub enum NetEvent {
     },
     /// The addresses of this machine, at start and when they have changed along with the listen addresses.
     Interfaces(Vec<Interface>),
+    /// Packets leave this machine another way than before: by another address or router. What others saw of us does not
+    /// hold any more. Connections whose way is gone are ended, which is told after this.
+    Moved,
     /// A peer that we dialled sees us at this address: raw, as it is after every address translation on the way.
     Observed {
         /// Our address as the peer sees it.
@@ -219,8 +232,10 @@ pub enum NetEvent {
         conn: ConnId,
         /// The peer's transport identity, as verified by the transport.
         tid: Tid,
-        /// The peer's address.
+        /// The peer's address; through a relay, that of the relay.
         address: Address,
+        /// Whether it runs through a relay.
+        relayed: bool,
         /// Whether we dialled.
         dialled: bool,
         /// The address of ours at which it came in, if it did and over TCP: QUIC listens on all and does not say at which.
@@ -317,6 +332,8 @@ pub enum NetEvent {
     },
     /// How many nodes of the DHT we are connected to, at each change.
     DhtPeers(usize),
+    /// The relays that lead to us, at each change; empty while nobody wants them.
+    Relays(Vec<RelayAddress>),
 }
 
 /// An address of an interface of this machine.
@@ -419,6 +436,14 @@ pub struct NetStatus {
     pub bytes_out: u64,
     /// Connections refused by a limit since the start.
     pub refused_connections: u64,
+    /// Peers that can be reached through us, where we are a relay.
+    pub relay_reservations: usize,
+    /// Connections between others that run through us.
+    pub relay_circuits: usize,
+    /// Those since the start.
+    pub relay_circuits_total: u64,
+    /// Reservations and circuits that we have refused since the start.
+    pub relay_denied: u64,
     /// Addresses we listen on.
     pub listening: Vec<Address>,
     /// Addresses we announce to other nodes; empty on a device.

@@ -43,6 +43,7 @@ pub mod entropy;
 mod interfaces;
 pub mod lan;
 mod rate;
+mod routes;
 pub mod stun;
 mod swarm;
 
@@ -52,7 +53,7 @@ pub use api::{
 };
 pub use bootstrap::{BadBootstrap, Bootstrap, Host};
 pub use clock::Clock;
-pub use swarm::{MAX_DIAL_ADDRESSES, MAX_LOOKUPS, Network, start, tid_of_seed};
+pub use swarm::{DIRECT_FIRST, MAX_DIAL_ADDRESSES, MAX_DIAL_RELAYS, MAX_LOOKUPS, Network, start, tid_of_seed};
 
 /// What to log when nothing else is asked for, as a filter of `tracing-subscriber`: our own changes of state, and of the
 /// network stack only what is wrong, since it tells addresses at the level of ordinary news.

@@ -1,7 +1,6 @@
-//! How many datagrams of one source are told: counted without a table that somebody could fill.
+//! How much of one source is taken: counted without a table that somebody could fill.
 
-use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,7 +12,7 @@ const COUNTERS: usize = 4_096;
 /// Time the counters stand for.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Counts the datagrams of each source in the running second.
+/// Counts what comes from each source in the running second.
 pub(crate) struct Rate {
     per_second: u8,
     key: RandomState,
@@ -22,13 +21,13 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// So many of one source address in a second.
+    /// So many of one source in a second.
     pub(crate) fn new(per_second: u8, now: Instant) -> Rate {
         Rate { per_second, key: RandomState::new(), counters: Box::new([0; COUNTERS]), since: now }
     }
 
-    /// Counts a datagram; `false` if it is one too many.
-    pub(crate) fn admit(&mut self, source: IpAddr, now: Instant) -> bool {
+    /// Counts one; `false` if it is one too many.
+    pub(crate) fn admit(&mut self, source: impl Hash, now: Instant) -> bool {
         if now.duration_since(self.since) >= WINDOW {
             self.counters.fill(0);
             self.since = now;
@@ -43,7 +42,7 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{IpAddr, Ipv4Addr};
 
     use super::*;
 

@@ -316,9 +316,21 @@ pub fn for_advert(own: &[Address], loopback: LoopbackPolicy, max: usize) -> Vec<
     list
 }
 
+/// The relays of `all` that an advert may name and that may be dialled, in the given order and at most `max`: a relay's
+/// address is one like any other, and the same policy holds for it.
+pub fn dialable_relays(all: &[RelayAddress], loopback: LoopbackPolicy, max: usize) -> Vec<RelayAddress> {
+    let mut list: Vec<RelayAddress> = Vec::new();
+    for relay in all {
+        if list.len() < max && may_dial(&relay.relay, loopback) && !list.contains(relay) {
+            list.push(*relay);
+        }
+    }
+    list
+}
+
 /// The address prefix that limits count by: an IPv4 address, or the /56 of an IPv6 address, which is what one
 /// subscriber has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Subscriber([u8; 7]);
 
 impl Subscriber {
@@ -366,6 +378,15 @@ impl Path {
             Path::Lan => "lan",
             Path::Direct => "direct",
             Path::Relay => "relay",
+        }
+    }
+
+    /// The peer's own address, given the one that its connection runs over: none through a relay, whose address that is
+    /// then. Only an own address is remembered, dialled again, or compared with other addresses of the peer.
+    pub fn own_address(self, address: Address) -> Option<Address> {
+        match self {
+            Path::Lan | Path::Direct => Some(address),
+            Path::Relay => None,
         }
     }
 

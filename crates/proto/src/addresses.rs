@@ -32,6 +32,8 @@ pub enum Source {
     Listener,
     /// Others see us there.
     Observed,
+    /// A relay at which we have a place leads from there to us. [`OwnAddresses`] holds none of them.
+    Relay,
 }
 
 impl Source {
@@ -40,6 +42,7 @@ impl Source {
         match self {
             Source::Listener => "listener",
             Source::Observed => "observed",
+            Source::Relay => "relay",
         }
     }
 }
@@ -115,6 +118,11 @@ impl OwnAddresses {
     /// We no longer listen on an address. What others saw before may not hold any more.
     pub fn listener_gone(&mut self, address: &Address) {
         self.listeners.remove(address);
+        self.claims.clear();
+    }
+
+    /// We are elsewhere: what others saw before does not hold any more.
+    pub fn moved(&mut self) {
         self.claims.clear();
     }
 

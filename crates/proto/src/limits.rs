@@ -105,6 +105,9 @@ pub const BUSY: Duration = Duration::from_secs(30);
 pub const BUSY_GONE: Duration = Duration::from_secs(5);
 /// Addresses on one link with us are tried this much before the others of the same device.
 pub const NEAR_FIRST: Duration = Duration::from_millis(300);
+/// Relays are tried this much after the addresses of the same device: a direct path costs nobody else anything and mostly
+/// stands by then, and where there is none the relay's is there long before the first timeout.
+pub const DIRECT_FIRST: Duration = Duration::from_millis(200);
 /// A second way to a device with which a handshake runs already waits this long before it is tried.
 pub const TWIN: Duration = Duration::from_secs(1);
 /// What is known to be wrong is said this long after a search began, while it goes on.
@@ -130,6 +133,9 @@ pub const CALLER_TURN: Duration = Duration::from_secs(2);
 pub const CALLER_LATE: Duration = Duration::from_secs(2);
 /// Candidates tried at the same time.
 pub const PARALLEL_CANDIDATES: usize = 3;
+/// Candidates tried through relays at the same time, beside [`PARALLEL_CANDIDATES`]: a code has one initiator, whose relays
+/// are one candidate.
+pub const PARALLEL_RELAYED: usize = 1;
 
 /// A pending pairing is deleted after this long.
 pub const PENDING: Duration = Duration::from_secs(24 * 3600);
@@ -158,6 +164,16 @@ pub const PRESENCE_QUERIES_PER_MINUTE: u32 = 24;
 pub const PERIOD_SECONDS: u64 = 86_400;
 /// Addresses remembered for a peer.
 pub const MAX_REMEMBERED: usize = 6;
+/// Direct connections remembered in case a relayed link with the same transport key follows. Most are to nodes of the DHT,
+/// and soon closed; the oldest goes first, and what is forgotten costs a faster path, not the link.
+pub const MAX_DIRECT: usize = 256;
+/// A relayed connection beside a better one is given up after this long: the better one has held by then, and what was under
+/// way has arrived.
+pub const SPARE_RELAY: Duration = Duration::from_secs(5);
+/// A peer that has just been paired with is a link by then, a hello being two round trips; else it is looked for.
+pub const GREETED: Duration = Duration::from_secs(1);
+/// A connection that there is reason to doubt must have answered after this long: several round trips across the world.
+pub const DOUBT: Duration = Duration::from_secs(2);
 /// Pings waiting for their answer, of one device.
 pub const MAX_PINGS: usize = 64;
 /// A ping without answer is lost after this long.

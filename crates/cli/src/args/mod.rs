@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn network_options_are_taken_where_a_device_may_run() {
-        let options = "--listen /ip4/127.0.0.1/udp/0/quic-v1 --listen /ip4/127.0.0.1/tcp/0 --no-dht --offline --no-lan \
+        let options = "--listen /ip4/127.0.0.1/udp/0/quic-v1 --listen /ip4/127.0.0.1/tcp/0 --no-dht --offline --no-lan --no-relay \
                        --stun stun.example:3478 --stun 5.1.2.3:9";
         for command in ["start --enable-networking", "pair generate", "pair join -", "ping bob"] {
             parsed(&format!("{command} {options}"));

@@ -22,6 +22,9 @@ pub(crate) struct NetworkArgs {
     /// Do not look for devices on the local network, and do not show there.
     #[arg(long)]
     pub(crate) no_lan: bool,
+    /// Use no relay: neither be reached through one nor reach others.
+    #[arg(long)]
+    pub(crate) no_relay: bool,
     /// Contact nothing outside the local network: no DHT. With --no-lan no packet leaves.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -30,7 +33,8 @@ pub(crate) struct NetworkArgs {
 impl NetworkArgs {
     /// Whether anything was said.
     pub(crate) fn is_given(&self) -> bool {
-        let NetworkArgs { listen, bootstrap, stun, no_dht, no_lan, offline } = self;
-        !listen.is_empty() || !bootstrap.is_empty() || !stun.is_empty() || *no_dht || *no_lan || *offline
+        let NetworkArgs { listen, bootstrap, stun, no_dht, no_lan, no_relay, offline } = self;
+        let switches = [*no_dht, *no_lan, *no_relay, *offline];
+        !listen.is_empty() || !bootstrap.is_empty() || !stun.is_empty() || switches.contains(&true)
     }
 }

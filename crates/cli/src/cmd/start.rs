@@ -166,9 +166,12 @@ fn command(context: &Context, args: &Start) -> std::io::Result<Command> {
     for server in &args.network.stun {
         command.arg("--stun").arg(server.to_string());
     }
-    for (given, option) in
-        [(args.network.no_dht, "--no-dht"), (args.network.no_lan, "--no-lan"), (args.network.offline, "--offline")]
-    {
+    for (given, option) in [
+        (args.network.no_dht, "--no-dht"),
+        (args.network.no_lan, "--no-lan"),
+        (args.network.no_relay, "--no-relay"),
+        (args.network.offline, "--offline"),
+    ] {
         if given {
             command.arg(option);
         }

@@ -35,6 +35,7 @@ pub(crate) fn line(kind: &EventKind) -> Option<String> {
         | EventKind::ApprovalNeeded { .. }
         | EventKind::ComparisonNeeded { .. }
         | EventKind::DeviceConnected { .. }
+        | EventKind::PathChanged { .. }
         | EventKind::DeviceDisconnected { .. }
         | EventKind::DeviceRemoved { .. }
         | EventKind::Pong { .. }

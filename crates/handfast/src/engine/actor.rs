@@ -21,6 +21,7 @@ use crate::engine::comparisons::Comparisons;
 use crate::engine::lan::Driver;
 use crate::engine::nat::Nat;
 use crate::engine::peers::{self, Peers, Pings};
+use crate::engine::relays::Relays;
 use crate::engine::shown::Shown;
 use crate::engine::wires::{Kind, Owner, Wires};
 use crate::event::{EventKind, Hub};
@@ -46,6 +47,7 @@ pub(super) struct Actor {
     pub(super) hub: Hub,
     pub(super) lan: Lan,
     pub(super) nat: Nat,
+    pub(super) relays: Relays,
     pub(super) uses_lan: bool,
     /// A node of the DHT is configured.
     pub(super) knows_nodes: bool,
@@ -208,14 +210,23 @@ impl Actor {
                     self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect());
                 }
             }
+            NetEvent::Moved => {
+                self.own.moved();
+                self.nat.moved(now.time);
+                self.addresses_changed(now);
+                self.links.moved(now);
+            }
             NetEvent::Observed { address, from, .. } => {
                 self.own.observed(address, from.ip);
                 self.addresses_changed(now);
             }
-            NetEvent::Connected { conn, tid, address, dialled, local } => {
-                self.wires.connected(conn, tid, address, local);
-                if let (false, Some(from)) = (dialled, self.wires.peer(conn)) {
-                    self.table.handle_connected(conn, from, now);
+            NetEvent::Connected { conn, tid, address, relayed, dialled, local } => {
+                self.wires.connected(conn, tid, address, relayed, local);
+                if let Some(from) = self.wires.peer(conn) {
+                    self.links.handle_connected(conn, from, now);
+                    if !dialled {
+                        self.table.handle_connected(conn, from, now);
+                    }
                 }
             }
             NetEvent::Disconnected { conn, .. } => {
@@ -256,6 +267,7 @@ impl Actor {
             },
             NetEvent::GetDone { id, answered } => self.job_done(id, JobResult::LookedUp { answered }, now),
             NetEvent::DhtPeers(n) => self.dht_peers(n, now),
+            NetEvent::Relays(relays) => self.relays_changed(relays, now),
         }
     }
 
@@ -466,7 +478,8 @@ impl Actor {
                 expires_at: s.expires_at.map(|at| crate::status::rfc3339(at.0)),
             })
             .collect();
-        let addresses: Vec<AddressStatus> = self.own.all().iter().map(AddressStatus::from).collect();
+        let own = self.own.all();
+        let addresses: Vec<AddressStatus> = own.iter().map(AddressStatus::from).chain(self.relays.status()).collect();
         let listen: Vec<String> = self.own.listeners().iter().map(ToString::to_string).collect();
         let devices = self.peers.paired().count();
         let lan = self.lan_status();

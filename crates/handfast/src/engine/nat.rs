@@ -31,6 +31,11 @@ impl Nat {
         self.watch.set_addresses(addresses, now);
     }
 
+    /// Another router may be in front of this machine.
+    pub(super) fn moved(&mut self, now: Time) {
+        self.watch.moved(now);
+    }
+
     /// When [`Nat::handle_timeout`] is due.
     pub(super) fn poll_timeout(&self) -> Option<Time> {
         self.watch.poll_timeout()

@@ -88,6 +88,14 @@ pub struct NodeStatus {
     pub bytes_out: u64,
     /// Connections refused by a limit.
     pub refused_connections: u64,
+    /// Peers that can be reached through it as a relay.
+    pub relay_reservations: usize,
+    /// Connections between others that run through it.
+    pub relay_circuits: usize,
+    /// Those since the start.
+    pub relay_circuits_total: u64,
+    /// Reservations and circuits that it has refused.
+    pub relay_denied: u64,
     /// STUN requests that were answered.
     pub stun_answered: u64,
     /// Datagrams at the STUN sockets that were not: no requests, or too many of one source.
@@ -203,6 +211,10 @@ impl From<NetStatus> for NodeStatus {
             bytes_in: net.bytes_in,
             bytes_out: net.bytes_out,
             refused_connections: net.refused_connections,
+            relay_reservations: net.relay_reservations,
+            relay_circuits: net.relay_circuits,
+            relay_circuits_total: net.relay_circuits_total,
+            relay_denied: net.relay_denied,
             stun_answered: 0,
             stun_dropped: 0,
         }

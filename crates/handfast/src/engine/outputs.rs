@@ -2,13 +2,14 @@
 
 use handfast_net::{Command as NetCommand, StreamProtocol};
 use handfast_proto::cause::Cause;
-use handfast_proto::id::{JobId, PairingId};
+use handfast_proto::id::{JobId, PairingId, Tid};
 use handfast_proto::link::{self, PairState};
 use handfast_proto::session::{self, JobResult, PeerCard, PendingPairing, Role};
 
 use crate::Error;
 use crate::engine::actor::Actor;
 use crate::engine::peers::pending_session;
+use crate::engine::relays::place;
 use crate::engine::wires::{Kind, Owner};
 use crate::event::{Comparison, DeviceCard, EventKind, SeenDevice};
 use crate::handle::RoundTrip;
@@ -16,7 +17,7 @@ use crate::store::worker::{Asker, Change};
 use crate::store::{Contact, PeerRow};
 
 impl Actor {
-    /// Takes every output of both machines.
+    /// Takes every output of the machines.
     pub(super) fn drain(&mut self) {
         loop {
             if let Some(output) = self.table.poll_output() {
@@ -26,9 +27,10 @@ impl Actor {
             } else if let Some(output) = self.lan.poll_output() {
                 self.lan_output(output);
             } else {
-                return;
+                break;
             }
         }
+        self.settle_relays();
     }
 
     fn table_output(&mut self, output: session::Output) {
@@ -58,9 +60,10 @@ impl Actor {
                 let id = self.wires.job(Owner::Table, id, Kind::Get);
                 self.net_commands.push(NetCommand::Get { id, topic });
             }
-            session::Job::Dial { tid, addresses } => {
+            session::Job::Dial { tid, addresses, relays } => {
                 let id = self.wires.job(Owner::Table, id, Kind::Dial);
-                self.net_commands.push(NetCommand::Dial { id, tid, addresses });
+                let relays = self.relays.usable(relays);
+                self.net_commands.push(NetCommand::Dial { id, tid, addresses, relays });
             }
             session::Job::OpenStream(conn) => {
                 let protocol = StreamProtocol::Pair;
@@ -78,9 +81,9 @@ impl Actor {
                     self.table.handle_job(id, JobResult::StoreFailed, now);
                 }
             }
-            session::Job::Reach { pairing_id, tid, addresses } => {
+            session::Job::Reach { pairing_id, tid, addresses, relays } => {
                 let now = self.now();
-                self.links.reach(pairing_id, tid, addresses, now);
+                self.links.reach(pairing_id, tid, addresses, relays, now);
             }
         }
     }
@@ -124,7 +127,7 @@ impl Actor {
             session::Event::Connected { session, path, address } => self.hub.publish(EventKind::Connected {
                 session: session.0,
                 path: path.name().to_owned(),
-                address: address.to_string(),
+                address: place(path, address),
             }),
             session::Event::ApprovalNeeded { session, device, path } => {
                 let known = self.peers.with_key(device.key).is_some();
@@ -152,7 +155,7 @@ impl Actor {
                 self.comparisons.end(&session);
                 self.hub.publish(EventKind::RequestRejected { session: session.0 });
             }
-            session::Event::Paired { session, pairing_id, device, path, elapsed } => {
+            session::Event::Paired { session, pairing_id, device, tid, path, elapsed } => {
                 self.shown.end(&session.0);
                 self.comparisons.end(&session);
                 let warning = self.name_warning(&device);
@@ -163,7 +166,7 @@ impl Actor {
                     elapsed_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
                     warning,
                 });
-                self.link_up_after_pairing(pairing_id);
+                self.link_up_after_pairing(pairing_id, tid);
             }
             session::Event::PairingFailed { session, cause } => {
                 self.shown.end(&session.0);
@@ -191,19 +194,18 @@ impl Actor {
 
     /// The joiner, which made the connection of the handshake, makes it a link at once: the hello is due on every
     /// connection of paired devices before anything else.
-    fn link_up_after_pairing(&mut self, pairing_id: PairingId) {
-        let joined = self.peers.get(pairing_id).filter(|row| row.role == Role::Joiner);
-        let Some(addresses) = joined.map(|row| row.addresses.clone()) else { return };
-        let best = addresses.first().copied();
-        let Some(tid) = best.and_then(|a| self.wires.tid_at(a)) else { return };
-        let now = self.now();
-        self.links.reach(pairing_id, tid, addresses, now);
+    fn link_up_after_pairing(&mut self, pairing_id: PairingId, tid: Tid) {
+        if self.peers.get(pairing_id).is_some_and(|row| row.role == Role::Joiner) {
+            let now = self.now();
+            self.links.greet(pairing_id, tid, now);
+        }
     }
 
     fn links_output(&mut self, output: link::Output) {
         match output {
             link::Output::Send { stream, frames } => self.net_commands.push(NetCommand::Send { stream, frames }),
             link::Output::Finish(stream) => self.close_stream(stream),
+            link::Output::Close(conn) => self.net_commands.push(NetCommand::CloseConnection { conn }),
             link::Output::Hold { conn, hold } => self.net_commands.push(NetCommand::Hold { conn, hold }),
             link::Output::Job(id, job) => self.links_job(id, job),
             link::Output::Cancel(id) => self.cancel(Owner::Links, id),
@@ -227,9 +229,10 @@ impl Actor {
                 let id = self.wires.job(Owner::Links, id, Kind::Get);
                 self.net_commands.push(NetCommand::Get { id, topic });
             }
-            link::Job::Dial { tid, addresses } => {
+            link::Job::Dial { tid, addresses, relays } => {
                 let id = self.wires.job(Owner::Links, id, Kind::Dial);
-                self.net_commands.push(NetCommand::Dial { id, tid, addresses });
+                let relays = self.relays.usable(relays);
+                self.net_commands.push(NetCommand::Dial { id, tid, addresses, relays });
             }
             link::Job::Store(change) => self.links_store(id, change),
         }
@@ -256,8 +259,14 @@ impl Actor {
         match event {
             link::Event::Up { pairing_id, path, address } => {
                 if let Some(device) = self.peers.name_of(pairing_id) {
-                    let (path, address) = (path.name().to_owned(), address.to_string());
+                    let (path, address) = (path.name().to_owned(), place(path, address));
                     self.hub.publish(EventKind::DeviceConnected { device, path, address });
+                }
+            }
+            link::Event::PathChanged { pairing_id, from, to, .. } => {
+                if let Some(device) = self.peers.name_of(pairing_id) {
+                    let (from, to) = (from.name().to_owned(), to.name().to_owned());
+                    self.hub.publish(EventKind::PathChanged { device, from, to });
                 }
             }
             link::Event::Down { pairing_id } => {
@@ -276,7 +285,7 @@ impl Actor {
                 if let Some((id, reply)) = self.pings.take(token)
                     && let Some(device) = self.peers.name_of(id)
                 {
-                    let (path, address) = (path.name().to_owned(), address.to_string());
+                    let (path, address) = (path.name().to_owned(), place(path, address));
                     drop(reply.send(Ok(RoundTrip { device, rtt, path, address })));
                 }
             }

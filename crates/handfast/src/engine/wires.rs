@@ -28,7 +28,9 @@ pub(super) enum Kind {
 /// Who is at the other end of a connection, and over what.
 struct Conn {
     tid: Tid,
+    /// Through a relay, the relay's.
     address: Address,
+    relayed: bool,
     local: Option<IpAddr>,
 }
 
@@ -71,8 +73,8 @@ impl Wires {
         Some((id, kind))
     }
 
-    pub(super) fn connected(&mut self, conn: ConnId, tid: Tid, address: Address, local: Option<IpAddr>) {
-        self.conns.insert(conn, Conn { tid, address, local });
+    pub(super) fn connected(&mut self, conn: ConnId, tid: Tid, address: Address, relayed: bool, local: Option<IpAddr>) {
+        self.conns.insert(conn, Conn { tid, address, relayed, local });
     }
 
     pub(super) fn disconnected(&mut self, conn: ConnId) {
@@ -85,13 +87,9 @@ impl Wires {
 
     /// Who is at the other end of a connection, and how it runs.
     pub(super) fn peer(&self, conn: ConnId) -> Option<Inbound> {
-        let Conn { tid, address, local } = *self.conns.get(&conn)?;
-        Some(Inbound { tid, address, path: Path::of(address.ip, &self.interfaces), local })
-    }
-
-    /// The transport key at the other end of a connection over this address.
-    pub(super) fn tid_at(&self, address: Address) -> Option<Tid> {
-        self.conns.values().find(|c| c.address == address).map(|c| c.tid)
+        let Conn { tid, address, relayed, local } = *self.conns.get(&conn)?;
+        let path = if relayed { Path::Relay } else { Path::of(address.ip, &self.interfaces) };
+        Some(Inbound { tid, address, path, local })
     }
 
     pub(super) fn add_stream(&mut self, stream: StreamId, protocol: StreamProtocol) {

@@ -209,7 +209,7 @@ impl Peer {
     /// When it cannot.
     pub fn dial(&self, tid: Option<Tid>, addresses: &[Address]) -> Result<ConnId> {
         let id = self.job();
-        self.command(Command::Dial { id, tid, addresses: addresses.to_vec() })?;
+        self.command(Command::Dial { id, tid, addresses: addresses.to_vec(), relays: Vec::new() })?;
         self.inbox
             .take(
                 STEP,

@@ -21,7 +21,11 @@ pub mod nat_matrix;
 pub mod pairing;
 pub mod pairings;
 pub mod race;
+pub mod relay_attack;
 pub mod restart;
+pub mod roaming;
+pub mod same_nat;
+pub mod upgrade;
 pub mod world;
 
 /// What the scenarios have in common.

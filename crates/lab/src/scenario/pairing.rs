@@ -41,6 +41,8 @@ pub struct Offer {
 pub struct Pairing {
     /// The words that were used.
     pub words: String,
+    /// The path on which the joiner was when it had stored the initiator.
+    pub path: String,
     /// How long each phase of the joiner took whose event came.
     pub phases: Vec<(&'static str, Duration)>,
     /// Until the joiner said `paired`.
@@ -159,6 +161,7 @@ pub fn finish(offer: Offer, join: impl FnOnce(&str) -> Result<Running>) -> Resul
     }
     let pairing = Pairing {
         words: offer.words,
+        path: by_joiner.text("path")?.to_owned(),
         phases,
         joiner: since(start, by_joiner.at),
         initiator: since(start, by_initiator.at),

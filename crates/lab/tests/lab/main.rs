@@ -3,6 +3,7 @@
 mod attacks;
 mod lan;
 mod lan_programs;
+mod moving;
 mod programs;
 mod selftest;
 mod traffic;

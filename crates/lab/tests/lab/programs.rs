@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, race, restart,
+    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, race, relay_attack,
+    restart,
 };
 use handfast_lab::{device, skip};
 
@@ -44,10 +46,23 @@ fn each_kind_of_nat_is_named_as_what_the_lab_has_put_there() {
     }
 }
 
-/// B14: the address that a NAT gives a device is in its record, and right.
+/// B12, B14, B28, C14: an address that everybody reaches, holes on both sides, and the relay for the rest.
 #[test]
-fn a_device_whose_nat_lets_everybody_in_is_paired_with_from_behind_every_other() {
-    check("matrix of NATs", 1, |options| nat_matrix::run(options, &["full-cone".to_owned()]));
+fn devices_behind_nats_pair_at_once_and_directly_where_that_can_be() {
+    let pairs = [
+        (Nat::Open, Nat::NoUdp),
+        (Nat::FullCone, Nat::Symmetric),
+        (Nat::PortRestricted, Nat::PortRestricted),
+        (Nat::Symmetric, Nat::PortRestricted),
+        (Nat::NoUdp, Nat::NoUdp),
+    ];
+    check("matrix of NATs", 1, |options| nat_matrix::run(options, &pairs));
+}
+
+/// B28: what one host takes of a relay, others do not miss.
+#[test]
+fn a_relay_under_attack_goes_on_serving_others() {
+    check("attack on a relay", 1, relay_attack::run);
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! Links, namespaces and captures do what the measurements rely on.
 
+use std::net::Ipv4Addr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use handfast_lab::capture::Capture;
 use handfast_lab::leak::Needles;
+use handfast_lab::nat::Nat;
 use handfast_lab::ns::{LabName, Namespace, ip, remove_leftovers};
 use handfast_lab::process::{Running, Start};
 use handfast_lab::procfs::Sample;
@@ -53,6 +55,18 @@ fn a_delay_changes_while_the_link_runs_and_may_be_zero_for_one_host() {
         bob.link().b_to_a.set_delay(Duration::from_millis(10));
         let one_way = median();
         assert!((10.0..12.0).contains(&one_way), "{one_way}");
+    });
+}
+
+#[test]
+fn a_network_without_udp_lets_tcp_and_dns_through_and_nothing_else() {
+    in_lab("no UDP", || {
+        let lab = Lab::empty().behind(Nat::NoUdp, "inside").host("outside").build().expect("a lab");
+        let (inside, outside) = (lab.host("inside").expect("a host"), lab.host("outside").expect("a host"));
+        let answers = |echo: &Echo| round_trips(&inside, Ipv4Addr::UNSPECIFIED.into(), echo.address, 2).len();
+        assert_eq!(answers(&Echo::start(&outside, outside.ipv4().into())), 0);
+        assert_eq!(answers(&Echo::start_at(&outside, (outside.ipv4(), 53).into())), 2);
+        transfer(&inside, &outside, &[7; 100_000]);
     });
 }
 

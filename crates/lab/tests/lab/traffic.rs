@@ -18,7 +18,11 @@ const ECHO_POLL: Duration = Duration::from_millis(50);
 
 /// A socket on `host`, at a port of the system's choice.
 pub(crate) fn socket(host: &Host, address: IpAddr) -> UdpSocket {
-    let socket = host.namespace().enter(|| UdpSocket::bind(SocketAddr::new(address, 0)));
+    socket_at(host, SocketAddr::new(address, 0))
+}
+
+fn socket_at(host: &Host, address: SocketAddr) -> UdpSocket {
+    let socket = host.namespace().enter(|| UdpSocket::bind(address));
     let socket = socket.expect("the namespace exists").expect("a free port");
     socket.set_read_timeout(Some(PROBE_LIMIT)).expect("a timeout");
     socket
@@ -33,7 +37,11 @@ pub(crate) struct Echo {
 
 impl Echo {
     pub(crate) fn start(host: &Host, address: IpAddr) -> Self {
-        let socket = socket(host, address);
+        Self::start_at(host, SocketAddr::new(address, 0))
+    }
+
+    pub(crate) fn start_at(host: &Host, address: SocketAddr) -> Self {
+        let socket = socket_at(host, address);
         socket.set_read_timeout(Some(ECHO_POLL)).expect("a timeout");
         let address = socket.local_addr().expect("it is bound");
         let stop = Arc::new(AtomicBool::new(false));

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use libp2p::identity::PublicKey;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{identify, kad};
+use libp2p::{dcutr, identify, kad, relay};
 
 use super::records::Records;
-use super::{guard, kademlia, liveness, streams};
+use super::{guard, hop, kademlia, liveness, punch, streams};
 use crate::api::{Role, Timing};
 
 /// What is told about us: neutral on purpose, the same for every version and platform.
@@ -23,6 +23,9 @@ pub(crate) struct Behaviour {
     pub(crate) identify: identify::Behaviour,
     pub(crate) liveness: liveness::Behaviour,
     pub(crate) streams: streams::Behaviour,
+    pub(crate) hop: hop::Behaviour,
+    pub(crate) circuits: relay::client::Behaviour,
+    pub(crate) punch: punch::Behaviour,
 }
 
 /// What the behaviours report.
@@ -31,10 +34,21 @@ pub(crate) enum Event {
     Identify(Box<identify::Event>),
     Silent(liveness::Silent),
     Streams(streams::Event),
+    Hop(relay::Event),
+    Punch(dcutr::Event),
+    /// What the relay client tells is told by its listeners as well.
+    Circuits,
 }
 
 impl Behaviour {
-    pub(crate) fn new(key: PublicKey, role: &Role, timing: &Timing, records: Records) -> Behaviour {
+    pub(crate) fn new(
+        key: PublicKey,
+        role: &Role,
+        timing: &Timing,
+        records: Records,
+        circuits: relay::client::Behaviour,
+    ) -> Behaviour {
+        let own = key.to_peer_id();
         let (limits, is_node) = match role {
             Role::Device => (guard::Limits::DEVICE, false),
             Role::Node { .. } => (guard::Limits::NODE, true),
@@ -49,10 +63,13 @@ impl Behaviour {
             .with_cache_size(0);
         Behaviour {
             guard: guard::Behaviour::new(limits),
-            kademlia: kademlia::Behaviour::new(key.to_peer_id(), role, records),
+            kademlia: kademlia::Behaviour::new(own, role, records),
             identify: identify::Behaviour::new(identify),
             liveness: liveness::Behaviour::new(timing.silence),
             streams: streams::Behaviour::new(is_node),
+            hop: hop::behaviour(own, is_node),
+            circuits,
+            punch: punch::Behaviour::new(own),
         }
     }
 }
@@ -84,5 +101,23 @@ impl From<liveness::Silent> for Event {
 impl From<streams::Event> for Event {
     fn from(event: streams::Event) -> Event {
         Event::Streams(event)
+    }
+}
+
+impl From<relay::Event> for Event {
+    fn from(event: relay::Event) -> Event {
+        Event::Hop(event)
+    }
+}
+
+impl From<relay::client::Event> for Event {
+    fn from(_: relay::client::Event) -> Event {
+        Event::Circuits
+    }
+}
+
+impl From<dcutr::Event> for Event {
+    fn from(event: dcutr::Event) -> Event {
+        Event::Punch(event)
     }
 }

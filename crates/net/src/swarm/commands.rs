@@ -1,6 +1,6 @@
 //! What the driver does for each command.
 
-use handfast_proto::addr::Address;
+use handfast_proto::addr::{Address, RelayAddress};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
 use handfast_proto::wire::frames::Frame;
 
@@ -23,7 +23,8 @@ impl Driver {
             Command::CancelGet { id } => {
                 self.dht.cancel_get(id, &mut self.swarm.behaviour_mut().kademlia);
             }
-            Command::Dial { id, tid, addresses } => self.dial(id, tid, &addresses),
+            Command::Dial { id, tid, addresses, relays } => self.dial(id, tid, &addresses, &relays),
+            Command::Reserve { wanted } => self.reserve(wanted),
             Command::CancelDial { id } => {
                 for attempt in self.dials.cancel(id) {
                     self.swarm.behaviour_mut().guard.give_up(attempt);
@@ -40,16 +41,17 @@ impl Driver {
         }
     }
 
-    pub(super) fn dial(&mut self, id: JobId, tid: Option<Tid>, addresses: &[Address]) {
+    pub(super) fn dial(&mut self, id: JobId, tid: Option<Tid>, addresses: &[Address], relays: &[RelayAddress]) {
         if tid == Some(self.own) {
             let failure = DialFailure::Ourselves;
             return self.out.push(NetEvent::DialFailed { id, failure });
         }
-        if let Some(conn) = tid.and_then(|tid| self.conns.alive_to(&tid)) {
+        let alive = tid.and_then(|tid| self.conns.alive_to(&tid));
+        if let Some(conn) = alive.filter(|conn| !conn.relayed || !relays.is_empty()) {
             let conn = conn.id;
             return self.out.push(NetEvent::Dialled { id, conn });
         }
-        match self.dials.start(id, tid, addresses, self.timing.dial) {
+        match self.dials.start(id, tid, addresses, relays, self.timing.dial) {
             Start::Failed(failure) => self.out.push(NetEvent::DialFailed { id, failure }),
             Start::Attempts(attempts) => {
                 for opts in attempts {
@@ -119,6 +121,7 @@ impl Driver {
         let behaviour = self.swarm.behaviour_mut();
         let known_nodes = behaviour.kademlia.kad().kbuckets().map(|bucket| bucket.num_entries()).sum();
         let records = behaviour.kademlia.records();
+        let relay = self.hop.counts();
         NetStatus {
             connections,
             inbound: behaviour.guard.inbound(),
@@ -133,6 +136,10 @@ impl Driver {
             bytes_in: self.counters.bytes_in + self.dht.bytes_in,
             bytes_out: self.counters.bytes_out + self.dht.bytes_out,
             refused_connections: behaviour.guard.refused(),
+            relay_reservations: relay.reservations,
+            relay_circuits: relay.circuits,
+            relay_circuits_total: relay.circuits_total,
+            relay_denied: relay.denied,
             listening: self.listening.clone(),
             announced: self.announced.clone(),
         }

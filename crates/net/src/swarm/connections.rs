@@ -14,6 +14,7 @@ use super::dials::{Failed, Over};
 use super::driver::Driver;
 use super::ids;
 use crate::api::{DisconnectCause, NetEvent, Role, StreamFailure};
+use crate::routes;
 
 impl Driver {
     pub(super) fn on_swarm_event(&mut self, event: SwarmEvent<Event>) {
@@ -36,14 +37,24 @@ impl Driver {
             SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                 self.attempt_failed(connection_id, &error)
             }
+            SwarmEvent::Behaviour(Event::Hop(event)) => self.on_hop(&event),
+            // What comes of an upgrade is a connection like any other.
+            SwarmEvent::Behaviour(Event::Punch(event)) => {
+                tracing::debug!(peer = %event.remote_peer_id, ok = event.result.is_ok(), "an upgrade ended");
+            }
+            SwarmEvent::NewListenAddr { listener_id, address } if ids::relay_of(&address).is_some() => {
+                self.reservations.given(listener_id);
+            }
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_listener_gone(&address),
-            SwarmEvent::ListenerClosed { addresses, .. } => {
+            SwarmEvent::ListenerClosed { listener_id, addresses, .. } => {
+                self.reservations.ended(listener_id, Instant::now());
                 for address in &addresses {
                     self.on_listener_gone(address);
                 }
             }
-            SwarmEvent::IncomingConnection { .. }
+            SwarmEvent::Behaviour(Event::Circuits)
+            | SwarmEvent::IncomingConnection { .. }
             | SwarmEvent::IncomingConnectionError { .. }
             | SwarmEvent::ListenerError { .. }
             | SwarmEvent::Dialing { .. }
@@ -56,17 +67,23 @@ impl Driver {
     }
 
     pub(super) fn on_connected(&mut self, peer: PeerId, connection: ConnectionId, endpoint: ConnectedPoint) {
-        let address = ids::address_of(endpoint.get_remote_address());
+        let address = match &endpoint {
+            ConnectedPoint::Dialer { address, .. } => ids::address_of(address).or_else(|| ids::relay_of(address)),
+            ConnectedPoint::Listener { local_addr, send_back_addr } => {
+                ids::address_of(send_back_addr).or_else(|| ids::relay_of(local_addr))
+            }
+        };
         let (Some(tid), Some(address)) = (ids::tid_of(&peer), address) else {
             self.swarm.close_connection(connection);
             return;
         };
         let dialled = endpoint.is_dialer();
-        let local = local_of(&endpoint);
-        tracing::debug!(%address, ?tid, dialled, "connected");
-        let conn = self.conns.add(connection, peer, tid, address, endpoint);
-        self.out.push(NetEvent::Connected { conn, tid, address, dialled, local });
-        for over in self.dials.connected(connection, &peer, conn) {
+        let (local, relayed) = (local_of(&endpoint), endpoint.is_relayed());
+        tracing::debug!(%address, ?tid, dialled, relayed, "connected");
+        let way = if self.role == Role::Device { routes::way_to(address.ip) } else { None };
+        let conn = self.conns.add(connection, peer, tid, address, endpoint, way);
+        self.out.push(NetEvent::Connected { conn, tid, address, relayed, dialled, local });
+        for over in self.dials.connected(connection, &peer, conn, relayed) {
             self.dial_over(over);
         }
         if self.anchors.is_seed(&peer) {
@@ -76,6 +93,7 @@ impl Driver {
 
     pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: Option<&ConnectionError>) {
         self.anchors.disconnected(peer, connection, Instant::now());
+        self.reservations.disconnected(connection);
         let Some(conn) = self.conns.remove(connection) else {
             return;
         };
@@ -103,7 +121,7 @@ impl Driver {
         match self.dials.attempt_failed(attempt, error) {
             Failed::Nothing => {}
             Failed::Over(over) => self.dial_over(over),
-            Failed::Again(opts) => self.attempt(opts),
+            Failed::Go(attempts) => attempts.into_iter().for_each(|opts| self.attempt(opts)),
         }
     }
 
@@ -126,6 +144,7 @@ impl Driver {
             self.listening.push(address);
             self.anchors.network_changed(Instant::now());
             tracing::debug!(%address, "listening");
+            self.swarm.behaviour_mut().punch.reached_at(&address);
             self.out.push(NetEvent::Listening { address });
             self.tell_interfaces();
             let named = self.named.iter().any(|a| a.ip == address.ip && a.transport == address.transport);

@@ -8,14 +8,21 @@ use libp2p::PeerId;
 use libp2p::core::ConnectedPoint;
 use libp2p::swarm::ConnectionId;
 
+use crate::routes::Way;
+
 /// A connection.
 pub(crate) struct Conn {
     pub(crate) id: ConnId,
     pub(crate) swarm_id: ConnectionId,
     pub(crate) peer: PeerId,
     pub(crate) tid: Tid,
+    /// Where it is; of a connection through a relay, where the relay is.
     pub(crate) address: Address,
+    /// Whether it runs through a relay.
+    pub(crate) relayed: bool,
     pub(crate) endpoint: ConnectedPoint,
+    /// Which way its packets left when it came to stand; not looked at on a node, which does not roam.
+    pub(crate) way: Option<Way>,
     /// Whether the owner wants it kept.
     pub(crate) held: bool,
     /// Whether it is to be closed, or is being closed.
@@ -41,13 +48,27 @@ impl Conns {
         tid: Tid,
         address: Address,
         endpoint: ConnectedPoint,
+        way: Option<Way>,
     ) -> ConnId {
+        let relayed = endpoint.is_relayed();
         self.next += 1;
         let id = ConnId(self.next);
         self.by_swarm.insert(swarm_id, id);
         self.by_id.insert(
             id,
-            Conn { id, swarm_id, peer, tid, address, endpoint, held: false, closing: false, silent: false },
+            Conn {
+                id,
+                swarm_id,
+                peer,
+                tid,
+                address,
+                relayed,
+                endpoint,
+                way,
+                held: false,
+                closing: false,
+                silent: false,
+            },
         );
         id
     }
@@ -74,9 +95,10 @@ impl Conns {
         self.by_id.get_mut(self.by_swarm.get(&swarm_id)?)
     }
 
-    /// The newest connection to a peer that is not being closed.
+    /// The newest connection to a peer that is not being closed: a direct one, or else one through a relay.
     pub(crate) fn alive_to(&self, tid: &Tid) -> Option<&Conn> {
-        self.by_id.values().rev().find(|conn| conn.tid == *tid && !conn.closing)
+        let alive = self.by_id.values().filter(|conn| conn.tid == *tid && !conn.closing);
+        alive.max_by_key(|conn| (!conn.relayed, conn.id))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Conn> {

@@ -3,13 +3,15 @@
 //! TCP dials leave from the port of the listener, so that a NAT and the other side know it. The system may refuse to bind
 //! that port once more (EADDRINUSE, while another socket has it); the TCP transport then gives up, and the attempt is
 //! repeated here from a port of the system's choice.
+//!
+//! Relays run in the same race, a moment later: a direct way costs nobody else anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use handfast_proto::addr::Address;
+use handfast_proto::addr::{Address, RelayAddress};
 use handfast_proto::id::{ConnId, JobId, Tid};
 use libp2p::core::transport::TransportError;
 use libp2p::multiaddr::Protocol;
@@ -24,6 +26,18 @@ use crate::api::DialFailure;
 /// Addresses of one dial that are tried, all at once.
 pub const MAX_DIAL_ADDRESSES: usize = 8;
 
+/// Relays of one dial that are tried: those of two adverts.
+pub const MAX_DIAL_RELAYS: usize = 4;
+
+/// How long after the addresses of a dial its relays are tried. Two round trips across a continent: whoever can be
+/// reached directly mostly has been by then, and who cannot be waits no longer than anybody notices.
+pub const DIRECT_FIRST: Duration = Duration::from_millis(200);
+
+/// How soon a relay is asked again that was just being connected to for another reason, and how often: the library gives
+/// up the second of two dials to one peer. Each wait is twice the one before, three seconds together.
+const RELAY_AGAIN: Duration = Duration::from_millis(50);
+const RELAY_TRIES: u32 = 6;
+
 /// Dials that run at once; a device tries eight candidates, three at a time, for a few sessions.
 const MAX_DIALS: usize = 64;
 
@@ -33,6 +47,12 @@ struct Dial {
     attempts: BTreeSet<ConnectionId>,
     failures: Vec<DialFailure>,
     deadline: Instant,
+    /// Whether a way through a relay is an answer.
+    by_relay: bool,
+    /// How often a relay had to be asked again.
+    relay_tries: u32,
+    /// The relays that have not been tried, and when they will be.
+    later: Option<(Instant, Vec<Multiaddr>)>,
 }
 
 /// The dials that run.
@@ -57,8 +77,8 @@ pub(crate) enum Failed {
     Nothing,
     /// The dial is over.
     Over(Over),
-    /// Hand this to the swarm in its place.
-    Again(DialOpts),
+    /// Hand these to the swarm in its place.
+    Go(Vec<DialOpts>),
 }
 
 /// What the driver is to do for a new dial.
@@ -78,23 +98,63 @@ pub(crate) struct Over {
 
 impl Dials {
     /// Starts a dial. Each IP address is an attempt of its own, so that they all start at once; within it the swarm
-    /// starts QUIC and a little later TCP.
-    pub(crate) fn start(&mut self, id: JobId, tid: Option<Tid>, addresses: &[Address], limit: Duration) -> Start {
+    /// starts QUIC and a little later TCP. So is each relay.
+    pub(crate) fn start(
+        &mut self,
+        id: JobId,
+        tid: Option<Tid>,
+        addresses: &[Address],
+        relays: &[RelayAddress],
+        limit: Duration,
+    ) -> Start {
         if self.jobs.len() >= MAX_DIALS || self.jobs.contains_key(&id) {
             return Start::Failed(DialFailure::Other("too many dials at once".to_owned()));
         }
+        let now = Instant::now();
         let peer = tid.as_ref().map(ids::peer_of);
-        let attempts = attempts_of(peer, addresses);
+        let circuits: Vec<Multiaddr> = match peer {
+            Some(peer) => relays.iter().take(MAX_DIAL_RELAYS).map(|r| ids::circuit_of(r, Some(&peer))).collect(),
+            None => Vec::new(),
+        };
+        let mut attempts = attempts_of(peer, addresses);
+        let by_relay = !circuits.is_empty();
+        let mut later = by_relay.then(|| (now + DIRECT_FIRST, circuits));
+        if attempts.is_empty() {
+            attempts = later.take().map(|(_, circuits)| by_relays(peer, circuits)).unwrap_or_default();
+        }
         if attempts.is_empty() {
             return Start::Failed(DialFailure::NoAddress);
         }
-        let ids: BTreeSet<ConnectionId> = attempts.iter().map(|(opts, _)| opts.connection_id()).collect();
-        self.jobs.insert(id, Dial { peer, attempts: ids, failures: Vec::new(), deadline: Instant::now() + limit });
+        let (attempts_of_dial, failures, deadline) = (BTreeSet::new(), Vec::new(), now + limit);
+        let dial = Dial { peer, attempts: attempts_of_dial, failures, deadline, by_relay, relay_tries: 0, later };
+        self.jobs.insert(id, dial);
+        Start::Attempts(self.add(id, peer, attempts))
+    }
+
+    /// The relays whose time has come.
+    pub(crate) fn due(&mut self, now: Instant) -> Vec<DialOpts> {
+        let is_due = |dial: &Dial| dial.later.as_ref().is_some_and(|(at, _)| *at <= now);
+        let due: Vec<JobId> = self.jobs.iter().filter(|(_, dial)| is_due(dial)).map(|(id, _)| *id).collect();
+        due.into_iter().flat_map(|id| self.go_by_relay(id)).collect()
+    }
+
+    fn go_by_relay(&mut self, id: JobId) -> Vec<DialOpts> {
+        let Some(dial) = self.jobs.get_mut(&id) else { return Vec::new() };
+        let peer = dial.peer;
+        let attempts = dial.later.take().map(|(_, circuits)| by_relays(peer, circuits)).unwrap_or_default();
+        self.add(id, peer, attempts)
+    }
+
+    fn add(&mut self, id: JobId, peer: Option<PeerId>, attempts: Vec<(DialOpts, Vec<Multiaddr>)>) -> Vec<DialOpts> {
         let opts = attempts.into_iter().map(|(opts, addresses)| {
-            self.attempts.insert(opts.connection_id(), Attempt { job: id, peer, addresses, again: false });
+            let attempt = opts.connection_id();
+            self.attempts.insert(attempt, Attempt { job: id, peer, addresses, again: false });
+            if let Some(dial) = self.jobs.get_mut(&id) {
+                dial.attempts.insert(attempt);
+            }
             opts
         });
-        Start::Attempts(opts.collect())
+        opts.collect()
     }
 
     /// An attempt failed; the dial is over when it was the last.
@@ -105,17 +165,26 @@ impl Dials {
         let Some(dial) = self.jobs.get_mut(&id) else { return Failed::Nothing };
         dial.attempts.remove(&attempt);
         let refused = taken_ports(error);
-        let addresses: Vec<Multiaddr> = addresses.into_iter().filter(|a| refused.contains(a)).collect();
-        if !again && !addresses.is_empty() {
-            let opts = from_another_port(peer, &addresses);
+        let taken: Vec<Multiaddr> = addresses.iter().filter(|a| refused.contains(a)).cloned().collect();
+        if !again && !taken.is_empty() {
+            let opts = from_another_port(peer, &taken);
             dial.attempts.insert(opts.connection_id());
             dial.failures.extend(failures_elsewhere(error));
-            self.attempts.insert(opts.connection_id(), Attempt { job: id, peer, addresses, again: true });
-            return Failed::Again(opts);
+            self.attempts.insert(opts.connection_id(), Attempt { job: id, peer, addresses: taken, again: true });
+            return Failed::Go(vec![opts]);
+        }
+        if is_in_the_way(error) && dial.relay_tries < RELAY_TRIES {
+            let at = Instant::now() + RELAY_AGAIN * 2u32.pow(dial.relay_tries);
+            dial.relay_tries += 1;
+            dial.later.get_or_insert((at, Vec::new())).1.extend(addresses);
+            return Failed::Nothing;
         }
         dial.failures.push(failure_of(error));
         if !dial.attempts.is_empty() {
             return Failed::Nothing;
+        }
+        if dial.later.is_some() {
+            return Failed::Go(self.go_by_relay(id));
         }
         match self.jobs.remove(&id) {
             Some(dial) => Failed::Over(Over { id, result: Err(worst(dial.failures)), give_up: BTreeSet::new() }),
@@ -123,15 +192,13 @@ impl Dials {
         }
     }
 
-    /// A connection to `peer` stands: every dial to it is answered, whoever made the connection.
-    pub(crate) fn connected(&mut self, attempt: ConnectionId, peer: &PeerId, conn: ConnId) -> Vec<Over> {
+    /// A connection to `peer` stands: every dial to it is answered, whoever made the connection; those that name no relay
+    /// only by a direct one.
+    pub(crate) fn connected(&mut self, attempt: ConnectionId, peer: &PeerId, conn: ConnId, relayed: bool) -> Vec<Over> {
         let own = self.attempts.get(&attempt).map(|attempt| attempt.job);
-        let answered: Vec<JobId> = self
-            .jobs
-            .iter()
-            .filter(|(id, dial)| Some(**id) == own || dial.peer.as_ref() == Some(peer))
-            .map(|(id, _)| *id)
-            .collect();
+        let fits = |dial: &Dial| dial.peer.as_ref() == Some(peer) && (dial.by_relay || !relayed);
+        let answered: Vec<JobId> =
+            self.jobs.iter().filter(|(id, dial)| Some(**id) == own || fits(dial)).map(|(id, _)| *id).collect();
         answered
             .into_iter()
             .filter_map(|id| self.end(id, Ok(conn)))
@@ -159,9 +226,10 @@ impl Dials {
             .collect()
     }
 
-    /// When the next dial runs out of time.
+    /// When the next dial runs out of time, or goes on to its relays.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.jobs.values().map(|dial| dial.deadline).min()
+        let later = self.jobs.values().filter_map(|dial| dial.later.as_ref().map(|(at, _)| *at));
+        self.jobs.values().map(|dial| dial.deadline).chain(later).min()
     }
 
     fn end(&mut self, id: JobId, result: Result<ConnId, DialFailure>) -> Option<Over> {
@@ -203,6 +271,16 @@ fn attempts_of(peer: Option<PeerId>, addresses: &[Address]) -> Vec<(DialOpts, Ve
             })
             .collect(),
     }
+}
+
+/// One attempt for each way through a relay.
+fn by_relays(peer: Option<PeerId>, circuits: Vec<Multiaddr>) -> Vec<(DialOpts, Vec<Multiaddr>)> {
+    let Some(peer) = peer else { return Vec::new() };
+    let attempt = |circuit: Multiaddr| {
+        let opts = DialOpts::peer_id(peer).condition(PeerCondition::Always).addresses(vec![circuit.clone()]);
+        (opts.build(), vec![circuit])
+    };
+    circuits.into_iter().map(attempt).collect()
 }
 
 /// A repetition from a port of the system's choice. An unknown peer has one address.
@@ -265,7 +343,14 @@ fn failure_of(error: &DialError) -> DialFailure {
             Some(tid) => DialFailure::WrongPeer(tid),
             None => DialFailure::Other("the peer has no Ed25519 identity".to_owned()),
         },
-        DialError::Transport(errors) => worst(errors.iter().map(|(_, e)| transport(e)).collect()),
+        DialError::Transport(errors) => {
+            let failure = |(address, error): &(Multiaddr, TransportError<std::io::Error>)| match ids::relay_of(address)
+            {
+                Some(_) => by_relay(error),
+                None => transport(error),
+            };
+            worst(errors.iter().map(failure).collect())
+        }
         DialError::Aborted | DialError::DialPeerConditionFalse(_) | DialError::Denied { .. } => {
             DialFailure::Other(error.to_string())
         }
@@ -292,6 +377,21 @@ fn transport(error: &TransportError<std::io::Error>) -> DialFailure {
     } else {
         DialFailure::Other(text)
     }
+}
+
+/// Trap 15: the relay client dials a relay only if nobody else is dialling it, and says no more of it than that it gave
+/// up.
+fn is_in_the_way(error: &DialError) -> bool {
+    let DialError::Transport(errors) = error else { return false };
+    let is_given_up =
+        |error: &TransportError<std::io::Error>| format!("{error:?}").contains("ResponseFromBehaviourCanceled");
+    errors.iter().any(|(address, error)| ids::relay_of(address).is_some() && is_given_up(error))
+}
+
+/// A relay that answers "nobody of that name is here" has answered for a peer that is gone.
+fn by_relay(error: &TransportError<std::io::Error>) -> DialFailure {
+    // What the relay said is in the chain of sources, which the combinators of the transports hide.
+    if format!("{error:?}").contains("NoReservation") { DialFailure::Refused } else { DialFailure::TimedOut }
 }
 
 fn by_kind(error: &std::io::Error) -> Option<DialFailure> {
@@ -342,15 +442,16 @@ mod tests {
                 let ip = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
                 let address = Address { ip, port: 4001, transport: Transport::Tcp };
                 let mut dials = Dials::default();
-                let Start::Attempts(attempts) = dials.start(ID, tid, &[address], Duration::from_secs(5)) else {
+                let Start::Attempts(attempts) = dials.start(ID, tid, &[address], &[], Duration::from_secs(5)) else {
                     panic!("it has an address")
                 };
                 let mut whole = ids::multiaddr_of(&address);
                 tid.iter().for_each(|tid| whole.push(Protocol::P2p(ids::peer_of(tid))));
                 let first = attempts[0].connection_id();
-                let Failed::Again(again) = dials.attempt_failed(first, &failed(&whole, IN_USE)) else {
+                let Failed::Go(again) = dials.attempt_failed(first, &failed(&whole, IN_USE)) else {
                     panic!("it is tried again")
                 };
+                let again = &again[0];
                 assert!(matches!(dials.attempt_failed(first, &failed(&whole, IN_USE)), Failed::Nothing), "once");
                 let Failed::Over(over) = dials.attempt_failed(again.connection_id(), &failed(&whole, second)) else {
                     panic!("it is over")
@@ -367,7 +468,7 @@ mod tests {
         let tcp = Address { ip, port: 4001, transport: Transport::Tcp };
         let quic = Address { transport: Transport::Quic, ..tcp };
         let mut dials = Dials::default();
-        let Start::Attempts(attempts) = dials.start(ID, Some(Tid([3; 32])), &[quic, tcp], Duration::from_secs(5))
+        let Start::Attempts(attempts) = dials.start(ID, Some(Tid([3; 32])), &[quic, tcp], &[], Duration::from_secs(5))
         else {
             panic!("it has addresses")
         };
@@ -381,11 +482,11 @@ mod tests {
                     .into(),
             )
         };
-        let Failed::Again(again) = dials.attempt_failed(attempts[0].connection_id(), &failed_both(98)) else {
+        let Failed::Go(again) = dials.attempt_failed(attempts[0].connection_id(), &failed_both(98)) else {
             panic!("it is tried again")
         };
         let refused = failed(&ids::multiaddr_of(&tcp), 111);
-        let Failed::Over(over) = dials.attempt_failed(again.connection_id(), &refused) else { panic!("it is over") };
+        let Failed::Over(over) = dials.attempt_failed(again[0].connection_id(), &refused) else { panic!("it is over") };
         assert_eq!(over.result, Err(DialFailure::TimedOut));
     }
 
@@ -394,7 +495,7 @@ mod tests {
         let ip = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
         let address = Address { ip, port: 4001, transport: Transport::Tcp };
         let mut dials = Dials::default();
-        let Start::Attempts(attempts) = dials.start(ID, None, &[address], Duration::from_secs(5)) else {
+        let Start::Attempts(attempts) = dials.start(ID, None, &[address], &[], Duration::from_secs(5)) else {
             panic!("it has an address")
         };
         let error = failed(&ids::multiaddr_of(&address), 111);

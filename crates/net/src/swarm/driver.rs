@@ -17,9 +17,12 @@ use super::behaviour::Behaviour;
 use super::conns::Conns;
 use super::dht::Dht;
 use super::dials::Dials;
+use super::hop::Hop;
 use super::open_streams::OpenStreams;
 use super::outbox::Outbox;
+use super::reservations::Reservations;
 use super::resolve::{self, Resolved};
+use super::roaming::Roaming;
 use super::stream_io::{FromStream, What};
 use crate::api::{Command, DisconnectCause, Interface, NetEvent, Role, Timing};
 use crate::interfaces;
@@ -50,6 +53,8 @@ pub(super) struct Driver {
     pub(super) dials: Dials,
     pub(super) dht: Dht,
     pub(super) anchors: Anchors,
+    pub(super) reservations: Reservations,
+    pub(super) hop: Hop,
     pub(super) role: Role,
     pub(super) timing: Timing,
     pub(super) own: Tid,
@@ -63,6 +68,7 @@ pub(super) struct Driver {
     pub(super) told_dht_peers: usize,
     pub(super) told_interfaces: Option<Vec<Interface>>,
     pub(super) next_sweep: Instant,
+    pub(super) roaming: Roaming,
     pub(super) counters: Counters,
 }
 
@@ -99,6 +105,7 @@ impl Driver {
                     self.on_stream_event(event);
                 }
                 Some(answer) = self.resolved.recv() => self.on_resolved(&answer),
+                () = self.roaming.changed() => {}
                 () = sleep_until(wake) => self.on_time(),
             }
             self.after_input();
@@ -135,10 +142,8 @@ impl Driver {
 
     fn next_wake(&self) -> Instant {
         let query = (self.dht.len() > 0).then(|| Instant::now() + QUERY_TICK);
-        [self.dials.next_deadline(), self.anchors.next_due(), query]
-            .into_iter()
-            .flatten()
-            .fold(self.next_sweep, Instant::min)
+        let parts = [self.dials.next_deadline(), self.anchors.next_due(), self.reservations.next_due()];
+        parts.into_iter().chain([self.roaming.due(), query]).flatten().fold(self.next_sweep, Instant::min)
     }
 
     fn on_resolved(&mut self, answer: &Resolved) {
@@ -156,6 +161,10 @@ impl Driver {
         for over in self.dials.expire(now) {
             self.dial_over(over);
         }
+        for opts in self.dials.due(now) {
+            self.attempt(opts);
+        }
+        self.roam(now);
         let kad = &mut self.swarm.behaviour_mut().kademlia;
         self.dht.expire(now, kad, &mut self.out);
         if self.next_sweep <= now {
@@ -177,6 +186,7 @@ impl Driver {
                 Action::Hold(peer, connection, hold) => self.swarm.behaviour_mut().streams.hold(peer, connection, hold),
             }
         }
+        self.ask_relays(now);
         let connected = self.anchors.count();
         if connected != self.told_dht_peers {
             self.told_dht_peers = connected;

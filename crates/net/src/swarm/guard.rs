@@ -100,8 +100,9 @@ impl Behaviour {
     }
 }
 
-fn subscriber_of(address: &Multiaddr) -> Option<Subscriber> {
-    ids::address_of(address).map(|a| Subscriber::of(a.ip))
+/// Who opens a connection: whoever comes through a relay counts as the relay, which knows of no address.
+fn subscriber_of(local: &Multiaddr, remote: &Multiaddr) -> Option<Subscriber> {
+    ids::address_of(remote).or_else(|| ids::relay_of(local)).map(|a| Subscriber::of(a.ip))
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -111,10 +112,10 @@ impl NetworkBehaviour for Behaviour {
     fn handle_pending_inbound_connection(
         &mut self,
         id: ConnectionId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<(), ConnectionDenied> {
-        let Some(subscriber) = subscriber_of(remote) else {
+        let Some(subscriber) = subscriber_of(local, remote) else {
             return self.refuse(Refused::NoAddress);
         };
         let held = self.held_by.get(&subscriber).copied().unwrap_or(0);
@@ -135,11 +136,11 @@ impl NetworkBehaviour for Behaviour {
         &mut self,
         id: ConnectionId,
         _: PeerId,
-        _: &Multiaddr,
+        local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.pending.remove(&id);
-        let Some(subscriber) = subscriber_of(remote) else {
+        let Some(subscriber) = subscriber_of(local, remote) else {
             return self.refuse(Refused::NoAddress);
         };
         let held = self.held_by.get(&subscriber).copied().unwrap_or(0);

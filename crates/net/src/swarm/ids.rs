@@ -1,6 +1,6 @@
 //! Translation between our identifiers and addresses and those of the network stack.
 
-use handfast_proto::addr::Address;
+use handfast_proto::addr::{Address, RelayAddress};
 use handfast_proto::id::Tid;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -46,6 +46,26 @@ pub(crate) fn address_of(multiaddr: &Multiaddr) -> Option<Address> {
     Address::from_bytes(multiaddr.as_ref()).ok()
 }
 
+/// The multiaddr of a way through a relay: to `peer`, or to ourselves, which is where one listens.
+pub(crate) fn circuit_of(relay: &RelayAddress, peer: Option<&PeerId>) -> Multiaddr {
+    let mut circuit = multiaddr_of(&relay.relay);
+    circuit.push(Protocol::P2p(peer_of(&relay.relay_tid)));
+    circuit.push(Protocol::P2pCircuit);
+    match peer {
+        Some(peer) => circuit.with(Protocol::P2p(*peer)),
+        None => circuit,
+    }
+}
+
+/// Where the relay of a circuit is: `<address>[/p2p/…]/p2p-circuit[/p2p/…]`. `None` for any other multiaddr.
+pub(crate) fn relay_of(multiaddr: &Multiaddr) -> Option<Address> {
+    let mut parts = multiaddr.iter();
+    let relay: Multiaddr = parts.by_ref().take_while(|part| *part != Protocol::P2pCircuit).collect();
+    let is_circuit = multiaddr.iter().any(|part| part == Protocol::P2pCircuit);
+    let has_end = parts.next().is_none_or(|part| matches!(part, Protocol::P2p(_))) && parts.next().is_none();
+    address_of(&relay).filter(|_| is_circuit && has_end)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +82,12 @@ mod tests {
             let named = multiaddr.with(Protocol::P2p(peer_of(&tid)));
             assert_eq!(address_of(&named), Some(address));
         }
+        let relay =
+            RelayAddress { relay: "/ip4/5.1.7.2/udp/4001/quic-v1".parse().expect("an address"), relay_tid: tid };
+        for peer in [None, Some(peer_of(&Tid([7; 32])))] {
+            assert_eq!(relay_of(&circuit_of(&relay, peer.as_ref())), Some(relay.relay));
+        }
+        assert_eq!(relay_of(&multiaddr_of(&relay.relay)), None);
         for text in [
             "/dns4/a.example/tcp/1",
             "/ip4/1.2.3.4/udp/1",
@@ -70,6 +96,8 @@ mod tests {
         ] {
             let multiaddr: Multiaddr = text.parse().expect("a multiaddr");
             assert_eq!(address_of(&multiaddr), None, "{text}");
+            let twice = multiaddr.with(Protocol::P2pCircuit);
+            assert_eq!(relay_of(&twice.clone().with(Protocol::P2pCircuit)), None, "{twice}");
         }
     }
 }

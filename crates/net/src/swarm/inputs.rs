@@ -1,6 +1,7 @@
 //! What the driver does with each event of the behaviours and of the streams.
 
 use handfast_proto::id::StreamId;
+use libp2p::relay::HOP_PROTOCOL_NAME;
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, identify, kad};
 use tokio::time::Instant;
@@ -50,8 +51,13 @@ impl Driver {
             return;
         };
         let (by, from) = (conn.tid, conn.address);
+        let is_relay = info.protocols.contains(&HOP_PROTOCOL_NAME) && !conn.relayed;
         if let Some(address) = candidates::observed(info, &conn.endpoint) {
+            self.swarm.behaviour_mut().punch.reached_at(&address);
             self.out.push(NetEvent::Observed { address, by, from });
+        }
+        if is_relay && self.anchors.is_seed(&peer) {
+            self.reservations.offered(peer, by, connection, from, Instant::now());
         }
         if info.protocols.contains(&kademlia::PROTOCOL) {
             self.swarm.behaviour_mut().kademlia.add_node(&peer, &info.listen_addrs);

@@ -1,5 +1,5 @@
-//! Finds TCP connections whose other end is gone. QUIC does that by itself (keep-alive and idle timeout), so libp2p's
-//! ping runs on TCP connections only.
+//! Finds connections whose other end is gone. QUIC does that by itself (keep-alive and idle timeout), so libp2p's ping
+//! runs on those alone that use TCP or a relay, which lives on when the other end does not.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::ids;
 /// Nobody answers on this connection.
 pub(crate) struct Silent(pub(crate) ConnectionId);
 
-/// Pings on TCP connections and tells those on which no answer comes.
+/// Pings where QUIC does not, and tells the connections on which no answer comes.
 pub(crate) struct Behaviour {
     ping: ping::Behaviour,
 }
@@ -33,8 +33,8 @@ impl Behaviour {
     }
 }
 
-fn is_tcp(address: &Multiaddr) -> bool {
-    ids::address_of(address).is_some_and(|a| a.transport == handfast_proto::addr::Transport::Tcp)
+fn looks_after_itself(address: &Multiaddr) -> bool {
+    ids::address_of(address).is_some_and(|a| a.transport == handfast_proto::addr::Transport::Quic)
 }
 
 impl NetworkBehaviour for Behaviour {
@@ -48,7 +48,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !is_tcp(remote) {
+        if looks_after_itself(remote) {
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
         self.ping.handle_established_inbound_connection(id, peer, local, remote).map(Either::Left)
@@ -62,7 +62,7 @@ impl NetworkBehaviour for Behaviour {
         role: Endpoint,
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !is_tcp(address) {
+        if looks_after_itself(address) {
             return Ok(Either::Right(dummy::ConnectionHandler));
         }
         self.ping.handle_established_outbound_connection(id, peer, address, role, port).map(Either::Left)

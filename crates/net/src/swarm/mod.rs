@@ -11,14 +11,19 @@ mod dht;
 mod dials;
 mod driver;
 mod guard;
+mod hop;
 pub(crate) mod ids;
 mod inputs;
 mod kademlia;
 mod liveness;
 mod open_streams;
 mod outbox;
+mod punch;
 mod records;
+mod relays;
+mod reservations;
 mod resolve;
+mod roaming;
 mod stream_io;
 mod streams;
 
@@ -43,7 +48,7 @@ use behaviour::Behaviour;
 use driver::Driver;
 
 pub use dht::MAX_LOOKUPS;
-pub use dials::MAX_DIAL_ADDRESSES;
+pub use dials::{DIRECT_FIRST, MAX_DIAL_ADDRESSES, MAX_DIAL_RELAYS};
 
 /// Commands that wait: one batch of a busy moment of the owner.
 const COMMAND_QUEUE: usize = 256;
@@ -112,8 +117,7 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
     let key = keypair(&config.transport_seed);
     let own = ids::tid_of(&key.public().to_peer_id()).expect("an Ed25519 key is its own peer id");
     let records = records::Records::new(config.limits, clock);
-    let behaviour = Behaviour::new(key.public(), &config.role, &config.timing, records);
-    let mut swarm = build(key, behaviour, config.timing)?;
+    let mut swarm = build(key, &config.role, config.timing, records)?;
     listen(&mut swarm, &config)?;
 
     let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
@@ -135,6 +139,8 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
         streams: open_streams::OpenStreams::new(stream_sender),
         dials: dials::Dials::default(),
         dht: dht::Dht::default(),
+        reservations: reservations::Reservations::default(),
+        hop: hop::Hop::default(),
         role: config.role,
         timing: config.timing,
         own,
@@ -146,6 +152,7 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
         told_dht_peers: 0,
         told_interfaces: None,
         next_sweep: now,
+        roaming: roaming::Roaming::start(serves),
         counters: driver::Counters::default(),
     };
     tokio::spawn(driver.run());
@@ -159,15 +166,17 @@ fn keypair(seed: &Secret<32>) -> Keypair {
 }
 
 /// Trap 11: smart dialling and the idle timeout are set on purpose, and streams open without a round trip.
-fn build(key: Keypair, behaviour: Behaviour, timing: Timing) -> Result<Swarm<Behaviour>, StartError> {
+fn build(key: Keypair, role: &Role, timing: Timing, records: records::Records) -> Result<Swarm<Behaviour>, StartError> {
+    let streams = || {
+        let mut config = yamux::Config::default();
+        config.set_max_num_streams(MAX_STREAMS);
+        config
+    };
+    let failed = |e: &dyn std::error::Error| StartError::Transport(e.to_string());
     let builder = SwarmBuilder::with_existing_identity(key)
         .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, || {
-            let mut config = yamux::Config::default();
-            config.set_max_num_streams(MAX_STREAMS);
-            config
-        })
-        .map_err(|e| StartError::Transport(e.to_string()))?
+        .with_tcp(tcp::Config::default().nodelay(true), tls::Config::new, streams)
+        .map_err(|e| failed(&e))?
         .with_quic_config(|mut config| {
             config.handshake_timeout = HANDSHAKE;
             config.keep_alive_interval = timing.silence * 3 / 8;
@@ -176,8 +185,11 @@ fn build(key: Keypair, behaviour: Behaviour, timing: Timing) -> Result<Swarm<Beh
             config.max_stream_data = STREAM_WINDOW;
             config.max_connection_data = CONNECTION_WINDOW;
             config
-        });
-    let result: Result<_, Infallible> = builder.with_behaviour(|_| behaviour);
+        })
+        .with_relay_client(tls::Config::new, streams)
+        .map_err(|e| failed(&e))?;
+    let result: Result<_, Infallible> =
+        builder.with_behaviour(|key, circuits| Behaviour::new(key.public(), role, &timing, records, circuits));
     let Ok(builder) = result;
     Ok(builder
         .with_swarm_config(|config| {

@@ -16,7 +16,7 @@ async fn failure(peer: &mut Peer, id: JobId) -> DialFailure {
 
 async fn failed_dial(peer: &mut Peer, tid: Option<Tid>, addresses: Vec<Address>) -> DialFailure {
     let id = peer.job();
-    peer.send(Command::Dial { id, tid, addresses }).await;
+    peer.send(Command::Dial { id, tid, addresses, relays: Vec::new() }).await;
     failure(peer, id).await
 }
 
@@ -69,9 +69,11 @@ async fn the_transports_own_handshake_timeout_reads_as_such() {
         Address { ip: tcp.ip(), port: tcp.port(), transport: Transport::Tcp },
     ];
     let first = bob.job();
-    bob.send(Command::Dial { id: first, tid: Some(other), addresses: addresses[..1].to_vec() }).await;
+    bob.send(Command::Dial { id: first, tid: Some(other), addresses: addresses[..1].to_vec(), relays: Vec::new() })
+        .await;
     let second = bob.job();
-    bob.send(Command::Dial { id: second, tid: Some(other), addresses: addresses[1..].to_vec() }).await;
+    bob.send(Command::Dial { id: second, tid: Some(other), addresses: addresses[1..].to_vec(), relays: Vec::new() })
+        .await;
     assert_eq!(failure(&mut bob, first).await, DialFailure::TimedOut);
     assert_eq!(failure(&mut bob, second).await, DialFailure::TimedOut);
 }
@@ -83,7 +85,7 @@ async fn two_dials_at_once_to_one_peer_are_both_answered_by_one_connection() {
     let jobs = [bob.job(), bob.job(), bob.job()];
     for id in jobs {
         let addresses = alice.addresses.clone();
-        bob.send(Command::Dial { id, tid: Some(alice.tid()), addresses }).await;
+        bob.send(Command::Dial { id, tid: Some(alice.tid()), addresses, relays: Vec::new() }).await;
     }
     let mut conns = Vec::new();
     for id in jobs {
@@ -103,7 +105,7 @@ async fn a_cancelled_dial_leaves_no_connection() {
     let link = Link::to(alice.address(Transport::Quic), Duration::from_millis(50)).await;
     let mut bob = Peer::device(12, vec![]).await;
     let id = bob.job();
-    bob.send(Command::Dial { id, tid: Some(alice.tid()), addresses: vec![link.address] }).await;
+    bob.send(Command::Dial { id, tid: Some(alice.tid()), addresses: vec![link.address], relays: Vec::new() }).await;
     bob.send(Command::CancelDial { id }).await;
     // A dial over the same link that is not cancelled takes as long, so the other would have ended by now.
     let conn = bob.dial(Some(alice.tid()), vec![link.address]).await;

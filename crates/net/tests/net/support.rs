@@ -154,7 +154,7 @@ impl Peer {
 
     pub(crate) async fn dial(&mut self, tid: Option<Tid>, addresses: Vec<Address>) -> ConnId {
         let id = self.job();
-        self.send(Command::Dial { id, tid, addresses }).await;
+        self.send(Command::Dial { id, tid, addresses, relays: Vec::new() }).await;
         self.until(pick!(NetEvent::Dialled { id: of, conn } if *of == id => Ok(*conn), NetEvent::DialFailed { id: of, failure } if *of == id => Err(failure.clone()))).await.expect("connects")
     }
 

@@ -180,7 +180,7 @@ async fn trap_9_nobody_dials_itself() {
     let own = device.addresses.clone();
     for tid in [Some(device.tid()), None] {
         let id = device.job();
-        device.send(Command::Dial { id, tid, addresses: own.clone() }).await;
+        device.send(Command::Dial { id, tid, addresses: own.clone(), relays: Vec::new() }).await;
         let failure =
             device.until(pick!(NetEvent::DialFailed { id: of, failure } if *of == id => failure.clone())).await;
         assert_eq!(failure, DialFailure::Ourselves);

@@ -10,7 +10,7 @@ mod seek;
 
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, Path};
+use crate::addr::{Address, LoopbackPolicy, Path, RelayAddress};
 use crate::id::{ConnId, DeviceKey, Identity, JobId, PairingId, StreamId, Tid};
 use crate::secret::Secret;
 use crate::session::Role;
@@ -50,7 +50,7 @@ pub struct Peer {
     pub secret: Secret<32>,
     /// How far the peer's clock is ahead of ours, in seconds, when last heard.
     pub clock_offset: i64,
-    /// Where the peer was last.
+    /// Where the peer was last; never the address of a relay.
     pub addresses: Vec<Address>,
     /// When a pending pairing was stored, on our wall clock.
     pub since: UnixTime,
@@ -74,6 +74,8 @@ pub enum Output {
         /// Whether.
         hold: bool,
     },
+    /// Close a connection that is not needed any more; its end is reported like any other.
+    Close(ConnId),
     /// Do something and report its result under the same id.
     Job(JobId, Job),
     /// The result is no longer wanted.
@@ -95,6 +97,8 @@ pub enum Job {
         tid: Option<Tid>,
         /// Where to try.
         addresses: Vec<Address>,
+        /// Relays that lead to the device of this transport key; none without a key.
+        relays: Vec<RelayAddress>,
     },
     /// Open a hello stream on a connection.
     OpenHello(ConnId),
@@ -123,11 +127,11 @@ pub enum StoreChange {
     Contact {
         /// Which pairing.
         pairing_id: PairingId,
-        /// Where it was, best first.
+        /// Where it was, best first; never the address of a relay.
         addresses: Vec<Address>,
         /// How far its clock is ahead of ours, in seconds.
         clock_offset: i64,
-        /// How it was reached.
+        /// How its link runs now.
         path: Path,
     },
 }
@@ -142,7 +146,18 @@ pub enum Event {
         pairing_id: PairingId,
         /// How it runs.
         path: Path,
-        /// Over which address.
+        /// Over which address: the relay's on [`Path::Relay`].
+        address: Address,
+    },
+    /// The link to a paired device, which stayed up, runs another way from now on.
+    PathChanged {
+        /// Which pairing.
+        pairing_id: PairingId,
+        /// How it ran.
+        from: Path,
+        /// How it runs.
+        to: Path,
+        /// Over which address: the relay's on [`Path::Relay`].
         address: Address,
     },
     /// The last connection to a paired device is gone.
@@ -170,9 +185,9 @@ pub enum Event {
         token: u64,
         /// Round trip.
         rtt: Duration,
-        /// How the link runs.
+        /// How the connection that it took runs.
         path: Path,
-        /// Over which address.
+        /// Over which address: the relay's on [`Path::Relay`].
         address: Address,
     },
     /// A ping got no answer in time.

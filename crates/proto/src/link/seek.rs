@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, may_dial};
+use crate::addr::{Address, LoopbackPolicy, RelayAddress, dialable_relays, may_dial};
 use crate::id::{JobId, Tid};
 use crate::limits;
 use crate::secret::Rng;
 use crate::time::Time;
-use crate::wire::advert::Advert;
+use crate::wire::advert::{Advert, MAX_RELAYS};
 
 /// First pause while somebody waits: a peer that has just started is in the DHT a few round trips later.
 const WANTED_MIN: Duration = Duration::from_millis(500);
@@ -24,13 +24,28 @@ pub(super) struct Seek {
     look_ups: Vec<(JobId, u32)>,
     dials: Vec<JobId>,
     newest: u64,
-    target: Option<(Tid, Vec<Address>)>,
+    target: Option<Target>,
+}
+
+/// Where a peer is in this run of its program.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) tid: Tid,
+    pub(super) addresses: Vec<Address>,
+    /// The relays that lead to it.
+    pub(super) relays: Vec<RelayAddress>,
 }
 
 impl Seek {
     /// Starts a round now.
     pub(super) fn start(&mut self, now: Time) {
         self.next = Some(now);
+    }
+
+    /// Starts over: what failed before failed elsewhere.
+    pub(super) fn restart(&mut self, now: Time) {
+        self.rounds = 0;
+        self.start(now);
     }
 
     /// Somebody waits until `until`: pauses stay short, and a round starts now.
@@ -94,28 +109,29 @@ impl Seek {
         before != self.look_ups.len() + self.dials.len()
     }
 
-    /// The key and addresses to dial that this record brings, if it is newer than what was known.
-    pub(super) fn learn(&mut self, advert: &Advert, seq: u64, loopback: LoopbackPolicy) -> Option<(Tid, Vec<Address>)> {
+    /// What to dial according to this record, if it is newer than what was known.
+    pub(super) fn learn(&mut self, advert: &Advert, seq: u64, loopback: LoopbackPolicy) -> Option<Target> {
         if seq <= self.newest {
             return None;
         }
         self.newest = seq;
         let addresses: Vec<Address> = advert.addresses.iter().copied().filter(|a| may_dial(a, loopback)).collect();
-        if addresses.is_empty() {
+        let relays = dialable_relays(&advert.relays, loopback, MAX_RELAYS);
+        if addresses.is_empty() && relays.is_empty() {
             return None;
         }
-        self.target = Some((advert.tid, addresses));
+        self.target = Some(Target { tid: advert.tid, addresses, relays });
         self.target.clone()
     }
 
     /// Where the newest record says the peer is.
-    pub(super) fn target(&self) -> Option<&(Tid, Vec<Address>)> {
+    pub(super) fn target(&self) -> Option<&Target> {
         self.target.as_ref()
     }
 
     /// Sets a target that is known otherwise: the other side of a handshake. It is tried alone first.
-    pub(super) fn set_target(&mut self, tid: Tid, addresses: Vec<Address>) {
-        self.target = Some((tid, addresses));
+    pub(super) fn set_target(&mut self, target: Target) {
+        self.target = Some(target);
         self.rounds = 0;
     }
 

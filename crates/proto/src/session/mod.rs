@@ -18,11 +18,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, Path};
+use crate::addr::{Address, LoopbackPolicy, Path, RelayAddress};
 use crate::cause::Cause;
 use crate::handshake::Agreement;
 use crate::id::{ConnId, DeviceKey, Identity, JobId, PairingId, SessionId, StreamId, Tid};
 use crate::lan::{NearbyDevice, Wanted, WindowId};
+use crate::limits;
 use crate::sas::Sas;
 use crate::secret::Rng;
 use crate::time::{Now, Time, UnixTime};
@@ -133,13 +134,15 @@ pub enum Job {
     Publish(Record),
     /// Look a topic up; answered by any number of [`JobResult::Found`] and one [`JobResult::LookedUp`].
     LookUp(Topic),
-    /// Connect to a device, racing all addresses.
+    /// Connect to a device, racing all ways there.
     Dial {
         /// The transport key to expect; none for a device that was found on the local network, of which only the address
         /// is known. (The handshake binds the key that answers.)
         tid: Option<Tid>,
         /// Where to try.
         addresses: Vec<Address>,
+        /// Relays that lead to the device of this transport key; none without a key.
+        relays: Vec<RelayAddress>,
     },
     /// Open a pairing stream on a connection.
     OpenStream(ConnId),
@@ -154,6 +157,8 @@ pub enum Job {
         tid: Tid,
         /// Where it was.
         addresses: Vec<Address>,
+        /// Relays that lead to it.
+        relays: Vec<RelayAddress>,
     },
 }
 
@@ -176,7 +181,7 @@ pub struct PendingPairing {
     pub role: Role,
     /// The path on which it was made.
     pub path: Path,
-    /// Where the peer was.
+    /// Where the peer was; never the address of a relay.
     pub addresses: Vec<Address>,
 }
 
@@ -235,13 +240,20 @@ pub enum StreamEnd {
 pub struct Inbound {
     /// The transport key of who opened it, verified by the transport.
     pub tid: Tid,
-    /// The address it comes from.
+    /// The address it comes from: the relay's on [`Path::Relay`].
     pub address: Address,
     /// How the connection runs.
     pub path: Path,
     /// The address of ours at which it came in; only of a connection over TCP that the other side has made. (QUIC knows
     /// no more than that it listens on all.)
     pub local: Option<IpAddr>,
+}
+
+impl Inbound {
+    /// The peer's own address, if it is known: see [`Path::own_address`].
+    pub fn own_address(&self) -> Option<Address> {
+        self.path.own_address(self.address)
+    }
 }
 
 /// A connection to another device.
@@ -251,10 +263,17 @@ pub struct Reached {
     pub conn: ConnId,
     /// The transport key of the other side, verified by the transport.
     pub tid: Tid,
-    /// The address it runs over.
+    /// The address it runs over: the relay's on [`Path::Relay`].
     pub address: Address,
     /// How it runs.
     pub path: Path,
+}
+
+impl Reached {
+    /// The peer's own address, if it is known: see [`Path::own_address`].
+    pub fn own_address(&self) -> Option<Address> {
+        self.path.own_address(self.address)
+    }
 }
 
 /// How a device was found.
@@ -320,7 +339,7 @@ pub enum Event {
         session: SessionId,
         /// How.
         found_by: FoundBy,
-        /// Where it says it is.
+        /// Where it says it is, without the relays that lead to it.
         addresses: Vec<Address>,
     },
     /// A connection to the other device stands.
@@ -329,7 +348,7 @@ pub enum Event {
         session: SessionId,
         /// How it runs.
         path: Path,
-        /// Over which address.
+        /// Over which address: the relay's on [`Path::Relay`].
         address: Address,
     },
     /// A person must answer.
@@ -378,6 +397,8 @@ pub enum Event {
         pairing_id: PairingId,
         /// With whom.
         device: PeerCard,
+        /// The transport key of the device on the connection where the pairing was finished.
+        tid: Tid,
         /// On which path.
         path: Path,
         /// Since the joiner's start, or since the joiner reached the initiator.
@@ -411,6 +432,15 @@ pub struct SessionStatus {
     pub sas: Option<Sas>,
     /// Why it failed, if it did.
     pub cause: Option<Cause>,
+}
+
+/// What leads to this device.
+#[derive(Default)]
+struct Whereabouts {
+    /// Our dialable addresses, best first.
+    addresses: Vec<Address>,
+    /// The relays at which we have a place.
+    relays: Vec<RelayAddress>,
 }
 
 /// What a session's handler may use: the moment, the generator, and where to put what it wants done.
@@ -484,6 +514,17 @@ pub(crate) fn earlier(a: Option<Time>, b: Option<Time>) -> Option<Time> {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, None) | (None, one) => one,
     }
+}
+
+/// The addresses to remember of a peer: the one at which it is, if that is known, then the others.
+pub(crate) fn best_first(best: Option<Address>, all: &[Address]) -> Vec<Address> {
+    let mut out: Vec<Address> = Vec::new();
+    for address in best.iter().chain(all) {
+        if out.len() < limits::MAX_REMEMBERED && !out.contains(address) {
+            out.push(*address);
+        }
+    }
+    out
 }
 
 /// What the person at this device said to a question.

@@ -55,7 +55,8 @@ impl Reverse {
         for heard in &mut self.heard {
             if heard.job.is_none() && heard.at <= cx.now.time && heard.tries < limits::REVERSE_TRIES {
                 heard.tries += 1;
-                heard.job = Some(cx.job(Job::Dial { tid: None, addresses: heard.addresses.clone() }));
+                heard.job =
+                    Some(cx.job(Job::Dial { tid: None, addresses: heard.addresses.clone(), relays: Vec::new() }));
             }
         }
     }

@@ -73,6 +73,11 @@ impl Watch {
             return;
         }
         self.addresses = addresses;
+        self.moved(now);
+    }
+
+    /// What was found may not hold any more, whether the addresses are the same or not: another router, say.
+    pub fn moved(&mut self, now: Time) {
         self.change += 1;
         for family in [Family::V4, Family::V6] {
             let has_one = self.addresses.iter().any(|ip| ip.is_ipv4() == (family == Family::V4));

@@ -73,6 +73,8 @@ pub(crate) struct Bench {
     pub(crate) jobs: Vec<(JobId, Job)>,
     /// Pairings that were made durable as pending.
     pub(crate) stored: Vec<Agreement>,
+    /// Where the peer of the last one was.
+    pub(crate) stored_at: Vec<Address>,
     pub(crate) paired: usize,
     /// No node answers: publications wait for the test like everything else.
     pub(crate) dht_is_gone: bool,
@@ -112,6 +114,7 @@ impl Bench {
             reset: 0,
             jobs: Vec::new(),
             stored: Vec::new(),
+            stored_at: Vec::new(),
             paired: 0,
             dht_is_gone: false,
             next_stream: u64::from(n) * 1_000_000,
@@ -159,7 +162,10 @@ impl Bench {
                 }
                 Output::Job(id, Job::Store(change)) => {
                     match change {
-                        StoreChange::Pending(pending) => self.stored.push(pending.agreement),
+                        StoreChange::Pending(pending) => {
+                            self.stored.push(pending.agreement);
+                            self.stored_at = pending.addresses;
+                        }
                         StoreChange::Paired(_) => self.paired += 1,
                         StoreChange::Forget(id) => self.stored.retain(|a| a.pairing_id != id),
                     }
@@ -193,9 +199,13 @@ impl Bench {
 
     /// A pairing stream that somebody opens.
     pub(crate) fn open(&mut self, from: Tid) -> StreamId {
+        self.open_from(inbound(from))
+    }
+
+    pub(crate) fn open_from(&mut self, from: Inbound) -> StreamId {
         self.next_stream += 1;
         let stream = StreamId(self.next_stream);
-        self.table.handle_inbound(stream, inbound(from));
+        self.table.handle_inbound(stream, from);
         self.drain();
         stream
     }

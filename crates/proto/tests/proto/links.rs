@@ -1,6 +1,6 @@
 //! Paired devices: finding each other again, the hello under attack, ping, the end of a pairing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use handfast_proto::addr::{LoopbackPolicy, Path};
@@ -19,9 +19,9 @@ use crate::path::{assert_paired, pairing};
 use crate::sim::world::{Person, World};
 
 const DAY: i64 = 86_400;
-const ID: PairingId = PairingId([7; 16]);
-const OURS: Tid = Tid([1; 32]);
-const THEIRS: Tid = Tid([2; 32]);
+pub(crate) const ID: PairingId = PairingId([7; 16]);
+pub(crate) const OURS: Tid = Tid([1; 32]);
+pub(crate) const THEIRS: Tid = Tid([2; 32]);
 
 fn both_up(world: &World) -> bool {
     world.devices.iter().all(|device| {
@@ -143,13 +143,18 @@ fn c13_links_that_cross_do_not_tear_each_other_down() {
 
 // One device, its links driven by hand.
 
-struct Desk {
-    links: Links,
+pub(crate) struct Desk {
+    pub(crate) links: Links,
+    own: Tid,
     now: Duration,
-    sent: Vec<(StreamId, Frame)>,
+    pub(crate) sent: Vec<(StreamId, Frame)>,
     closed: Vec<StreamId>,
-    jobs: Vec<(JobId, Job)>,
-    events: Vec<Event>,
+    /// Connections that it gave up.
+    pub(crate) given_up: Vec<ConnId>,
+    /// Connections that it keeps although nothing runs on them.
+    pub(crate) held: BTreeSet<ConnId>,
+    pub(crate) jobs: Vec<(JobId, Job)>,
+    pub(crate) events: Vec<Event>,
     next: u64,
 }
 
@@ -157,7 +162,7 @@ fn secret() -> Secret<32> {
     Secret::new([9; 32])
 }
 
-fn peer(state: PairState, role: Role) -> Peer {
+pub(crate) fn peer(state: PairState, role: Role) -> Peer {
     Peer {
         pairing_id: ID,
         key: identity(2).public(),
@@ -171,18 +176,27 @@ fn peer(state: PairState, role: Role) -> Peer {
 }
 
 /// The other side of the pairing.
-fn their_bond() -> Bond {
+pub(crate) fn their_bond() -> Bond {
     Bond::new(ID, identity(1).public(), &secret())
 }
 
 impl Desk {
     fn new(peers: Vec<Peer>, tombstones: Vec<Tombstone>) -> Desk {
-        let config = Config { tid: OURS, identity: identity(1), dht: true, loopback: LoopbackPolicy::Refuse, start: 3 };
+        Desk::of(1, OURS, peers, tombstones)
+    }
+
+    /// The desk of this device, under this transport key.
+    pub(crate) fn of(n: u8, own: Tid, peers: Vec<Peer>, tombstones: Vec<Tombstone>) -> Desk {
+        let (identity, loopback) = (identity(n), LoopbackPolicy::Refuse);
+        let config = Config { tid: own, identity, dht: true, loopback, start: 3 };
         let now = Now { time: Time::ZERO, unix: UnixTime(1_800_000_000) };
-        let mut links = Links::new(config, rng(1), peers, tombstones, now);
-        links.set_addresses(vec![address(1)], now);
+        let mut links = Links::new(config, rng(n), peers, tombstones, now);
+        links.set_addresses(vec![address(n)], now);
         let mut desk = Desk {
             links,
+            own,
+            given_up: Vec::new(),
+            held: BTreeSet::new(),
             now: Duration::ZERO,
             sent: Vec::new(),
             closed: Vec::new(),
@@ -194,16 +208,18 @@ impl Desk {
         desk
     }
 
-    fn clocks(&self) -> Now {
+    pub(crate) fn clocks(&self) -> Now {
         Now { time: Time::at(self.now), unix: UnixTime(1_800_000_000 + self.now.as_secs()) }
     }
 
-    fn drain(&mut self) {
+    pub(crate) fn drain(&mut self) {
         while let Some(output) = self.links.poll_output() {
             match output {
                 Output::Send { stream, frames } => self.sent.extend(frames.into_iter().map(|f| (stream, f))),
                 Output::Finish(stream) => self.closed.push(stream),
-                Output::Hold { .. } => {}
+                Output::Hold { conn, hold: true } => drop(self.held.insert(conn)),
+                Output::Hold { conn, hold: false } => drop(self.held.remove(&conn)),
+                Output::Close(conn) => self.given_up.push(conn),
                 Output::Job(id, job) => self.jobs.push((id, job)),
                 Output::Cancel(id) => self.jobs.retain(|(job, _)| *job != id),
                 Output::Event(event) => self.events.push(event),
@@ -211,7 +227,7 @@ impl Desk {
         }
     }
 
-    fn wait(&mut self, wait: Duration) {
+    pub(crate) fn wait(&mut self, wait: Duration) {
         self.now += wait;
         let now = self.clocks();
         self.links.handle_timeout(now);
@@ -219,22 +235,26 @@ impl Desk {
     }
 
     fn open(&mut self, conn: u64, from: Tid) -> StreamId {
+        self.open_from(conn, inbound(from))
+    }
+
+    pub(crate) fn open_from(&mut self, conn: u64, from: Inbound) -> StreamId {
         self.next += 1;
         let stream = StreamId(self.next);
         let now = self.clocks();
-        self.links.handle_hello_stream(stream, ConnId(conn), inbound(from), now);
+        self.links.handle_hello_stream(stream, ConnId(conn), from, now);
         self.drain();
         stream
     }
 
-    fn hand(&mut self, stream: StreamId, frame: &Frame) -> Vec<Frame> {
+    pub(crate) fn hand(&mut self, stream: StreamId, frame: &Frame) -> Vec<Frame> {
         let now = self.clocks();
         self.links.handle_frame(stream, frame, now);
         self.drain();
         self.sent.drain(..).filter(|(s, _)| *s == stream).map(|(_, f)| f).collect()
     }
 
-    fn done(&mut self, id: JobId, result: JobResult) {
+    pub(crate) fn done(&mut self, id: JobId, result: JobResult) {
         let now = self.clocks();
         self.jobs.retain(|(job, _)| *job != id || matches!(result, JobResult::Found(_)));
         self.links.handle_job(id, result, now);
@@ -242,14 +262,18 @@ impl Desk {
     }
 
     /// The first job of some sort.
-    fn find(&self, is: fn(&Job) -> bool) -> Option<JobId> {
+    pub(crate) fn find(&self, is: fn(&Job) -> bool) -> Option<JobId> {
         self.jobs.iter().find(|(_, job)| is(job)).map(|(id, _)| *id)
     }
 
     /// A whole hello of the right peer on a connection.
     fn welcome(&mut self, conn: u64) {
-        let (sent, r1) = hello::open(&their_bond(), identity(2).public(), THEIRS, OURS, &mut rng(4));
-        let stream = self.open(conn, THEIRS);
+        self.welcome_from(conn, inbound(THEIRS));
+    }
+
+    pub(crate) fn welcome_from(&mut self, conn: u64, from: Inbound) {
+        let (sent, r1) = hello::open(&their_bond(), identity(2).public(), from.tid, self.own, &mut rng(4));
+        let stream = self.open_from(conn, from);
         let r2 = self.hand(stream, &r1);
         let Ok(R2::Proof(proof)) = sent.handle(&r2[0]) else { panic!("a proof") };
         let (_, r3) = proof.send(&identity(2), PairState::Paired, UnixTime(1_800_000_000));
@@ -257,7 +281,7 @@ impl Desk {
         assert_eq!(r4[0].kind(), FrameType::R4);
     }
 
-    fn ping_on(&mut self, conn: u64) -> (StreamId, Vec<Frame>) {
+    pub(crate) fn ping_on(&mut self, conn: u64) -> (StreamId, Vec<Frame>) {
         self.next += 1;
         let stream = StreamId(self.next);
         self.links.handle_ping_stream(stream, ConnId(conn));

@@ -158,6 +158,7 @@ fn told(kind: &EventKind) -> Option<String> {
         EventKind::PairingFailed { text, .. } => Some(format!("is not paired: {text}")),
         EventKind::CodeCreated { .. }
         | EventKind::DeviceConnected { .. }
+        | EventKind::PathChanged { .. }
         | EventKind::DeviceDisconnected { .. }
         | EventKind::DeviceRemoved { .. }
         | EventKind::Pong { .. }

@@ -322,7 +322,7 @@ pub(super) fn shown_by(device: &Device, extra: &[&str]) -> Result<Shown> {
     let Offer { process, words, qr, session } = pairing::offer(device, extra)?;
     let parsed = QrText::parse(&qr).context("the QR text of a shown code")?;
     // Every node it is connected to sees them.
-    let listed = device.status()?.addresses.into_iter().filter(|own| own.scope == "internet");
+    let listed = device.status()?.addresses.into_iter().filter(|own| own.scope == "internet" && !own.is_relayed());
     let addresses = listed.map(|own| own.address.parse()).collect::<Result<Vec<Address>, _>>()?;
     ensure!(!addresses.is_empty(), "the device has no public address");
     let code = Knowledge::of(&words)?;

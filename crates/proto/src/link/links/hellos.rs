@@ -1,13 +1,13 @@
 //! Hellos in progress: opened and answered, the commit they may finish, and the certificate a connection gets at their
 //! end.
 
-use crate::addr::{Address, Path};
+use crate::addr::Path;
 use crate::id::{ConnId, PairingId, StreamId, Tid};
 use crate::limits;
 use crate::link::hello::{self, PairState, R2, ReceivedR1, ReceivedR2, SentR1, SentR2, SentR3};
 use crate::link::links::{Certified, Links, Work};
 use crate::link::{Event, Job, Output, StoreChange};
-use crate::session::{Inbound, Role};
+use crate::session::{Inbound, Role, best_first};
 use crate::time::{Now, Time, UnixTime};
 use crate::wire::frames::Frame;
 
@@ -71,6 +71,7 @@ impl Links {
                 Ok(r3) => {
                     self.send_r4(id, stream);
                     self.certify(id, conn, from, r3.clock, now);
+                    self.doubt_others(id, conn, from.tid, now);
                     None
                 }
                 Err(_) => self.refuse(stream, now),
@@ -197,6 +198,7 @@ impl Links {
             HelloStep::StoringBeforeR4(id, clock) => {
                 self.send_r4(id, stream);
                 self.certify(id, conn, from, clock, now);
+                self.doubt_others(id, conn, from.tid, now);
             }
             HelloStep::StoringAfterR4(id, clock) => {
                 self.out.push_back(Output::Finish(stream));
@@ -221,28 +223,32 @@ impl Links {
     }
 
     pub(super) fn certify(&mut self, id: PairingId, conn: ConnId, from: Inbound, clock: UnixTime, now: Now) {
-        let was_up = self.is_up(id);
         let Some(entry) = self.peers.get_mut(&id) else { return };
         entry.peer.clock_offset = now.unix.offset_to(clock);
-        let known = entry.seek.target().filter(|(tid, _)| *tid == from.tid).map(|(_, a)| a.as_slice());
-        let others = known.unwrap_or(&entry.peer.addresses).iter().copied().filter(|a| *a != from.address);
-        let mut addresses: Vec<Address> = std::iter::once(from.address).chain(others).collect();
-        addresses.truncate(limits::MAX_REMEMBERED);
-        entry.peer.addresses.clone_from(&addresses);
-        let clock_offset = entry.peer.clock_offset;
+        // What a relay leads to may be anywhere: the addresses that were known stay.
+        if let Some(address) = from.own_address() {
+            let known = entry.seek.target().filter(|target| target.tid == from.tid).map(|t| t.addresses.as_slice());
+            entry.peer.addresses = best_first(Some(address), known.unwrap_or(&entry.peer.addresses));
+        }
+        let (addresses, clock_offset) = (entry.peer.addresses.clone(), entry.peer.clock_offset);
         for job in entry.seek.stop() {
             self.cancel(job);
         }
-        let path = from.path;
+        self.direct.remove(&conn);
+        self.relayed.remove(&conn);
+        let known = self.conns.get(&conn);
+        let (order, spare_until) = (known.map_or(self.certified, |c| c.order), known.and_then(|c| c.spare_until));
+        let doubt_until = None;
+        self.certified += 1;
+        let Inbound { tid, address, path, .. } = from;
+        self.conns.insert(conn, Certified { pairing_id: id, tid, address, path, order, spare_until, doubt_until });
+        let path = self.path(id).map_or(path, |(best, _)| best);
         let contact = StoreChange::Contact { pairing_id: id, addresses, clock_offset, path };
         self.job(Job::Store(contact), Work::Forget);
-        self.conns.insert(conn, Certified { pairing_id: id, address: from.address, path });
         // Each end holds every connection that both have proved themselves on: if each held only the first one it knows,
         // two that crossed would each be dropped by the other end.
         self.out.push_back(Output::Hold { conn, hold: true });
-        if !was_up {
-            self.out.push_back(Output::Event(Event::Up { pairing_id: id, path, address: from.address }));
-        }
+        self.path_changed(id, now);
         self.send_pings(id);
     }
 

@@ -1,19 +1,22 @@
 //! The machine behind [`super`]: peers, hellos, certified connections, presence and pings.
 
+mod doubts;
 mod hellos;
+mod met;
+mod paths;
 mod pings;
 mod publishing;
 mod seeking;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use crate::addr::{Address, Path};
+use crate::addr::{Address, Path, RelayAddress};
 use crate::id::{ConnId, JobId, PairingId, StreamId, Tid};
 use crate::limits;
 use crate::link::hello::{Bond, PairState, Tombstone};
 use crate::link::presence::Presence;
-use crate::link::seek::Seek;
+use crate::link::seek::{Seek, Target};
 use crate::link::{Config, Event, Job, Output, Peer};
 use crate::secret::Rng;
 use crate::session::{Inbound, JobResult, Reached};
@@ -36,9 +39,20 @@ pub struct Links {
     hellos: BTreeMap<StreamId, Hello>,
     refused: Vec<(Time, StreamId)>,
     conns: BTreeMap<ConnId, Certified>,
+    /// How many connections were certified.
+    certified: u64,
+    /// Direct connections on which nobody has proved itself and no hello of ours was tried.
+    direct: BTreeMap<ConnId, Inbound>,
+    /// Connections through relays on which no hello has succeeded.
+    relayed: BTreeMap<ConnId, Inbound>,
+    /// Those of the direct ones that are kept for what runs on a relayed one.
+    kept: BTreeSet<ConnId>,
+    /// Questions to doubtful connections that wait for their answer.
+    probes: BTreeMap<StreamId, ConnId>,
     pings: Vec<Ping>,
     ping_streams: BTreeMap<StreamId, ConnId>,
     addresses: Vec<Address>,
+    relays: Vec<RelayAddress>,
     queries: QueryBudget,
     published: u32,
     jobs: BTreeMap<JobId, Work>,
@@ -56,13 +70,23 @@ struct Entry {
     publish_at: Option<Time>,
     publish_backoff: Duration,
     publishing: usize,
+    /// How its link runs, as it was told last; none while it is down.
+    told: Option<(Path, Address)>,
 }
 
 /// A connection on which a hello succeeded: the only thing that gives rights.
 struct Certified {
     pairing_id: PairingId,
+    /// The transport key of the peer.
+    tid: Tid,
     address: Address,
     path: Path,
+    /// Counts up: of equally good connections the oldest is used, so that the path does not flap.
+    order: u64,
+    /// When it is given up, if it runs through a relay and a better one stands.
+    spare_until: Option<Time>,
+    /// Until when it must have answered, if there is reason to doubt that it lives.
+    doubt_until: Option<Time>,
 }
 
 /// What a running job is for.
@@ -71,7 +95,9 @@ enum Work {
     LookUp(PairingId),
     Dial(PairingId),
     OpenHello(PairingId, ConnId, Inbound),
-    OpenPing(u64),
+    OpenPing(u64, ConnId),
+    /// A stream on which a doubtful connection is asked whether it lives.
+    Probe(ConnId),
     Commit(PairingId, StreamId),
     /// The tombstone that tells the peer, from when the disk has it.
     Expire(Option<Box<Tombstone>>),
@@ -83,7 +109,21 @@ struct Ping {
     token: u64,
     pairing_id: PairingId,
     until: Time,
-    sent: Option<(StreamId, Time)>,
+    state: PingState,
+}
+
+/// How far a ping got.
+enum PingState {
+    /// The peer is not connected.
+    Waiting,
+    Opening(ConnId),
+    Sent {
+        stream: StreamId,
+        at: Time,
+        conn: ConnId,
+        path: Path,
+        address: Address,
+    },
 }
 
 /// What a minute's allowance of DHT queries was used for.
@@ -104,9 +144,15 @@ impl Links {
             hellos: BTreeMap::new(),
             refused: Vec::new(),
             conns: BTreeMap::new(),
+            certified: 0,
+            direct: BTreeMap::new(),
+            relayed: BTreeMap::new(),
+            kept: BTreeSet::new(),
+            probes: BTreeMap::new(),
             pings: Vec::new(),
             ping_streams: BTreeMap::new(),
             addresses: Vec::new(),
+            relays: Vec::new(),
             queries: QueryBudget::new(now.time),
             published: 0,
             jobs: BTreeMap::new(),
@@ -139,6 +185,7 @@ impl Links {
             publish_at: Some(now.time),
             publish_backoff: PUBLISH_RETRY,
             publishing: 0,
+            told: None,
         };
         self.peers.insert(entry.peer.pairing_id, entry);
     }
@@ -173,9 +220,16 @@ impl Links {
     }
 
     /// Connects to a peer that was just there: after a handshake, or after one that broke.
-    pub fn reach(&mut self, pairing_id: PairingId, tid: Tid, addresses: Vec<Address>, now: Now) {
+    pub fn reach(
+        &mut self,
+        pairing_id: PairingId,
+        tid: Tid,
+        addresses: Vec<Address>,
+        relays: Vec<RelayAddress>,
+        now: Now,
+    ) {
         if let Some(entry) = self.peers.get_mut(&pairing_id) {
-            entry.seek.set_target(tid, addresses);
+            entry.seek.set_target(Target { tid, addresses, relays });
             entry.seek.want(now.time, now.time + limits::HELLO_RETRY);
             self.handle_timeout(now);
         }
@@ -187,7 +241,7 @@ impl Links {
         if self.pings.len() >= limits::MAX_PINGS {
             return false;
         }
-        self.pings.push(Ping { token, pairing_id, until: now.time + wait, sent: None });
+        self.pings.push(Ping { token, pairing_id, until: now.time + wait, state: PingState::Waiting });
         if self.is_up(pairing_id) {
             self.send_pings(pairing_id);
         } else {
@@ -202,6 +256,19 @@ impl Links {
             self.addresses = addresses;
             self.publish_all(now);
         }
+    }
+
+    /// The relays that lead to us, best first; presence is published anew if they changed.
+    pub fn set_relays(&mut self, relays: Vec<RelayAddress>, now: Now) {
+        if relays != self.relays {
+            self.relays = relays;
+            self.publish_all(now);
+        }
+    }
+
+    /// Whether a peer may need a relay to reach us.
+    pub fn wants_relays(&self) -> bool {
+        !self.peers.is_empty()
     }
 
     /// The DHT was asked for a code: that comes first, and leaves less for the search for paired devices.
@@ -221,6 +288,17 @@ impl Links {
         self.handle_timeout(now);
     }
 
+    /// We are elsewhere: whoever is not connected is looked for anew, without the pauses that earlier failures have
+    /// brought.
+    pub fn moved(&mut self, now: Now) {
+        for (id, entry) in &mut self.peers {
+            if !self.conns.values().any(|c| c.pairing_id == *id) {
+                entry.seek.restart(now.time);
+            }
+        }
+        self.handle_timeout(now);
+    }
+
     /// Which pairing a connection belongs to, if its peer is paired and has proved itself on it. Every protocol of
     /// paired devices asks this and nothing else.
     pub fn authorised(&self, conn: ConnId) -> Option<PairingId> {
@@ -230,7 +308,14 @@ impl Links {
 
     /// How the link to a peer runs now, if it is up.
     pub fn path(&self, pairing_id: PairingId) -> Option<(Path, Address)> {
-        self.conns.values().find(|c| c.pairing_id == pairing_id).map(|c| (c.path, c.address))
+        self.best(pairing_id).map(|(_, c)| (c.path, c.address))
+    }
+
+    /// A connection stands: each one, whoever dialled and however it runs.
+    pub fn handle_connected(&mut self, conn: ConnId, from: Inbound, now: Now) {
+        self.remember_direct(conn, from);
+        self.remember_relayed(conn, from);
+        self.handle_timeout(now);
     }
 
     /// Somebody opened a hello stream to us.
@@ -259,6 +344,8 @@ impl Links {
     pub fn handle_frame(&mut self, stream: StreamId, frame: &Frame, now: Now) {
         if let Some(hello) = self.hellos.remove(&stream) {
             self.handle_hello(stream, hello, frame, now);
+        } else if self.dispels(stream, frame, now) {
+            // It was a question of ours.
         } else if frame.kind() == FrameType::Ping {
             let allowed = self.ping_streams.get(&stream).is_some_and(|conn| self.authorised(*conn).is_some());
             if allowed {
@@ -276,9 +363,10 @@ impl Links {
     /// A hello or ping stream ended.
     pub fn handle_stream_end(&mut self, stream: StreamId, now: Now) {
         self.ping_streams.remove(&stream);
+        self.probes.remove(&stream);
         self.refused.retain(|(_, id)| *id != stream);
         self.hellos.remove(&stream);
-        for ping in self.pings.extract_if(.., |p| p.sent.is_some_and(|(id, _)| id == stream)) {
+        for ping in self.pings.extract_if(.., |p| p.is_on(stream)) {
             self.out.push_back(Output::Event(Event::PingLost { token: ping.token, connected: true }));
         }
         self.handle_timeout(now);
@@ -288,16 +376,21 @@ impl Links {
     pub fn handle_disconnected(&mut self, conn: ConnId, now: Now) {
         self.hellos.retain(|_, h| h.conn != conn);
         self.ping_streams.retain(|_, c| *c != conn);
-        if let Some(lost) = self.conns.remove(&conn) {
-            let id = lost.pairing_id;
-            if !self.is_up(id) {
-                self.out.push_back(Output::Event(Event::Down { pairing_id: id }));
-                if let Some(entry) = self.peers.get_mut(&id) {
-                    entry.seek.start(now.time);
-                }
-            }
-        }
+        self.probes.retain(|_, c| *c != conn);
+        self.direct.remove(&conn);
+        self.relayed.remove(&conn);
+        self.kept.remove(&conn);
+        self.forget_connection(conn, now);
         self.handle_timeout(now);
+    }
+
+    /// A connection has no rights any more, and nothing is sent on it.
+    fn forget_connection(&mut self, conn: ConnId, now: Now) {
+        if let Some(id) = self.conns.get(&conn).map(|c| c.pairing_id) {
+            self.conns.remove(&conn);
+            self.ping_elsewhere(id, conn);
+            self.path_changed(id, now);
+        }
     }
 
     /// A job is done, or, for a look-up, brought something.
@@ -333,7 +426,11 @@ impl Links {
             (Some(Work::OpenHello(pairing_id, conn, from)), JobResult::StreamOpened(stream)) => {
                 self.open_hello(pairing_id, conn, from, stream, now);
             }
-            (Some(Work::OpenPing(token)), JobResult::StreamOpened(stream)) => self.send_ping(token, stream, now),
+            (Some(Work::OpenPing(token, conn)), JobResult::StreamOpened(stream)) => {
+                self.send_ping(token, conn, stream, now);
+            }
+            (Some(Work::Probe(conn)), JobResult::StreamOpened(stream)) => self.probe(conn, stream),
+            (Some(Work::OpenPing(token, conn)), _) => self.wait_to_ping(token, conn),
             (Some(Work::Commit(pairing_id, stream)), JobResult::Stored) => self.committed(pairing_id, stream, now),
             (Some(Work::Expire(Some(tombstone))), JobResult::Stored) => self.bury(*tombstone),
             (Some(Work::Revoke(stream)), JobResult::Stored) => self.acknowledge(stream),
@@ -356,12 +453,19 @@ impl Links {
             self.out.push_back(Output::Finish(stream));
         }
         for ping in self.pings.extract_if(.., |p| p.until <= now.time) {
-            let connected = ping.sent.is_some();
-            if let Some((stream, _)) = ping.sent {
-                self.out.push_back(Output::Finish(stream));
-            }
+            let connected = match ping.state {
+                PingState::Sent { stream, .. } => {
+                    self.out.push_back(Output::Finish(stream));
+                    true
+                }
+                PingState::Waiting | PingState::Opening(_) => false,
+            };
             self.out.push_back(Output::Event(Event::PingLost { token: ping.token, connected }));
         }
+        self.improve();
+        self.settle_met();
+        self.give_up_spares(now);
+        self.give_up_doubtful(now);
         self.expire_pending(now);
         self.seek_all(now);
         self.publish_due(now);
@@ -379,7 +483,9 @@ impl Links {
         // One that is over and still here waits for a hello or a write to end, which are inputs of their own.
         let pending = self.peers.values().filter(|e| e.is_pending() && e.pending_until > now.time);
         let pending = pending.map(|e| e.pending_until);
-        hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending).min()
+        let (spares, doubts) = (self.spares_due(now), self.doubts_due());
+        let all = hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending);
+        all.chain(spares).chain(doubts).min()
     }
 
     /// The next thing to do.
@@ -389,7 +495,7 @@ impl Links {
 
     /// How much is going on: jobs, hellos, refusals that wait, certified connections, pings. For bounds and leak tests.
     pub fn load(&self) -> usize {
-        let streams = self.hellos.len() + self.refused.len() + self.ping_streams.len();
+        let streams = self.hellos.len() + self.refused.len() + self.ping_streams.len() + self.probes.len();
         self.jobs.len() + streams + self.conns.len() + self.pings.len()
     }
 

@@ -1,12 +1,12 @@
 //! Our own presence records: one a pairing and period, published, refreshed, retried.
 
-use crate::addr::for_advert;
+use crate::addr::{dialable_relays, for_advert};
 use crate::id::PairingId;
 use crate::limits;
 use crate::link::Job;
 use crate::link::links::{Entry, Links, PARALLEL_PUBLISHES, PUBLISH_RETRY, Work};
 use crate::time::{Now, UnixTime};
-use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES};
+use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES, MAX_RELAYS};
 
 impl Links {
     pub(super) fn publish_all(&mut self, now: Now) {
@@ -28,7 +28,7 @@ impl Links {
             not_after: UnixTime(0),
             tid: self.config.tid,
             addresses: for_advert(&self.addresses, self.config.loopback, MAX_ADDRESSES),
-            relays: Vec::new(),
+            relays: dialable_relays(&self.relays, self.config.loopback, MAX_RELAYS),
         };
         for id in ids {
             if running >= PARALLEL_PUBLISHES {

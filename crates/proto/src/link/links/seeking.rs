@@ -3,6 +3,7 @@
 use crate::id::{JobId, PairingId};
 use crate::limits;
 use crate::link::links::{Links, Work};
+use crate::link::seek::Target;
 use crate::link::{Event, Job, Output, StoreChange, Tombstone};
 use crate::session::Role;
 use crate::time::Now;
@@ -32,9 +33,9 @@ impl Links {
         let remembered = entry.peer.addresses.clone();
         let dial = match entry.seek.target() {
             _ if entry.seek.is_dialling() => None,
-            Some((tid, addresses)) => Some(Job::Dial { tid: Some(*tid), addresses: addresses.clone() }),
+            Some(target) => Some(dial(target.clone())),
             None if remembered.is_empty() => None,
-            None => Some(Job::Dial { tid: None, addresses: remembered }),
+            None => Some(Job::Dial { tid: None, addresses: remembered, relays: Vec::new() }),
         };
         if let Some(dial) = dial {
             let job = self.job(dial, Work::Dial(id));
@@ -64,8 +65,8 @@ impl Links {
         // A forged, foreign or old record is a miss.
         let Ok(advert) = entry.presence.open(record, period) else { return };
         let learned = entry.seek.learn(&advert, record.seq(), self.config.loopback);
-        if let Some((tid, addresses)) = learned {
-            let job = self.job(Job::Dial { tid: Some(tid), addresses }, Work::Dial(pairing_id));
+        if let Some(target) = learned {
+            let job = self.job(dial(target), Work::Dial(pairing_id));
             if let Some(entry) = self.peers.get_mut(&pairing_id) {
                 entry.seek.add_dial(job);
             }
@@ -103,4 +104,9 @@ impl Links {
             self.tombstones.remove(0);
         }
     }
+}
+
+/// Addresses and relays in one job: the network gives the addresses a head start.
+fn dial(Target { tid, addresses, relays }: Target) -> Job {
+    Job::Dial { tid: Some(tid), addresses, relays }
 }

@@ -185,5 +185,6 @@ impl Initiator {
 }
 
 fn pending(agreement: Agreement, from: &Inbound) -> PendingPairing {
-    PendingPairing { agreement, role: Role::Initiator, path: from.path, addresses: vec![from.address] }
+    let addresses = from.own_address().into_iter().collect();
+    PendingPairing { agreement, role: Role::Initiator, path: from.path, addresses }
 }

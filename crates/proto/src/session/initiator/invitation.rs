@@ -1,17 +1,17 @@
 //! What an initiator listens to: holders of a code, which ends and is advertised, or anybody nearby, as long as its
 //! person waits for them.
 
-use crate::addr::{Address, for_advert};
+use crate::addr::{dialable_relays, for_advert};
 use crate::handshake::HandshakeError;
 use crate::handshake::initiator::{P1, ReceivedH1, SentP2};
 use crate::id::{JobId, Tid};
 use crate::keys::CodeKeys;
 use crate::secret::Rng;
-use crate::session::Context;
 use crate::session::advertiser::Advertiser;
+use crate::session::{Context, Whereabouts};
 use crate::time::{Time, UnixTime};
 use crate::wire::Malformed;
-use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES};
+use crate::wire::advert::{Advert, AdvertState, MAX_ADDRESSES, MAX_RELAYS};
 use crate::wire::frames::Frame;
 
 /// Whom an initiator listens to.
@@ -124,7 +124,7 @@ impl Invitation {
     }
 
     /// Publishes the record of the code, or buries it, if that is due.
-    pub(super) fn advertise(&mut self, own: &[Address], cx: &mut Context<'_>) {
+    pub(super) fn advertise(&mut self, own: &Whereabouts, cx: &mut Context<'_>) {
         let Some(CodeInvitation { keys, ends, not_after, advertiser, .. }) = self.code_mut() else { return };
         let not_after = *not_after;
         let advert = |cx: &Context<'_>| advert(cx.config.tid, not_after, own, cx);
@@ -132,12 +132,12 @@ impl Invitation {
     }
 }
 
-fn advert(tid: Tid, not_after: UnixTime, own: &[Address], cx: &Context<'_>) -> Advert {
+fn advert(tid: Tid, not_after: UnixTime, own: &Whereabouts, cx: &Context<'_>) -> Advert {
     Advert {
         state: AdvertState::Open,
         not_after,
         tid,
-        addresses: for_advert(own, cx.config.loopback, MAX_ADDRESSES),
-        relays: Vec::new(),
+        addresses: for_advert(&own.addresses, cx.config.loopback, MAX_ADDRESSES),
+        relays: dialable_relays(&own.relays, cx.config.loopback, MAX_RELAYS),
     }
 }

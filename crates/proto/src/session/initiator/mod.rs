@@ -25,7 +25,7 @@ use crate::session::advertiser::Advertiser;
 use crate::session::reverse::Reverse;
 use crate::session::vicinity::NetworkCheck;
 use crate::session::{
-    Context, Event, Inbound, JobResult, Options, Outcome, Role, SessionStatus, StreamEnd, Striker, earlier,
+    Context, Event, Inbound, JobResult, Options, Outcome, Role, SessionStatus, StreamEnd, Striker, Whereabouts, earlier,
 };
 use crate::time::{Time, UnixTime};
 use crate::wire::advert::AdvertState;
@@ -161,7 +161,9 @@ impl Initiator {
 
     /// Lets this P1, which has our code, wait for its H1.
     pub(super) fn admit(&mut self, stream: StreamId, from: Inbound, p1: P1, cx: &mut Context<'_>) {
-        self.reverse.arrived(from.address.ip, cx);
+        if let Some(address) = from.own_address() {
+            self.reverse.arrived(address.ip, cx);
+        }
         self.wait_for_h1(stream, from, None, Knock::Code(p1), cx);
     }
 
@@ -298,7 +300,7 @@ impl Initiator {
     }
 
     /// A job of this code is done.
-    pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, own: &[Address], cx: &mut Context<'_>) {
+    pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, own: &Whereabouts, cx: &mut Context<'_>) {
         match result {
             JobResult::Published { stored_on } => {
                 if self.invitation.published(id, stored_on, cx.now.time) && self.is_live() {
@@ -334,8 +336,8 @@ impl Initiator {
         ours
     }
 
-    /// Our addresses changed, or the DHT came within reach.
-    pub(super) fn advertise_anew(&mut self, own: &[Address], cx: &mut Context<'_>) {
+    /// What leads to us changed, or the DHT came within reach.
+    pub(super) fn advertise_anew(&mut self, own: &Whereabouts, cx: &mut Context<'_>) {
         if self.is_live() {
             self.invitation.advertise_anew(cx.now.time);
             self.advertise(own, cx);
@@ -343,7 +345,7 @@ impl Initiator {
     }
 
     /// Time has passed.
-    pub(super) fn handle_timeout(&mut self, own: &[Address], cx: &mut Context<'_>) {
+    pub(super) fn handle_timeout(&mut self, own: &Whereabouts, cx: &mut Context<'_>) {
         let now = cx.now.time;
         for half in self.half_open.extract_if(.., |h| h.until <= now) {
             cx.finish(half.stream);
@@ -455,8 +457,8 @@ impl Initiator {
     fn paired(&mut self, attempt: Attempt, pairing_id: PairingId, cx: &mut Context<'_>) {
         if let Some(device) = attempt.device.clone() {
             let elapsed = cx.now.time.since(attempt.started);
-            let path = attempt.from.path;
-            cx.event(Event::Paired { session: self.id.clone(), pairing_id, device, path, elapsed });
+            let Inbound { tid, path, .. } = attempt.from;
+            cx.event(Event::Paired { session: self.id.clone(), pairing_id, device, tid, path, elapsed });
         }
         self.over(Some(attempt), Outcome::Paired, cx);
     }
@@ -563,7 +565,7 @@ impl Initiator {
     }
 
     /// Publishes the record, or buries it, if that is due.
-    pub(super) fn advertise(&mut self, own: &[Address], cx: &mut Context<'_>) {
+    pub(super) fn advertise(&mut self, own: &Whereabouts, cx: &mut Context<'_>) {
         self.invitation.advertise(own, cx);
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::addr::{Address, Path, Transport};
+use crate::addr::{Address, Path, RelayAddress, Transport};
 use crate::handshake::joiner::{Comparing, ReceivedH4, SentH3, SentH5};
 use crate::id::{JobId, PairingId, StreamId, Tid};
 use crate::limits;
@@ -15,6 +15,7 @@ use crate::wire::frames::Frame;
 pub(super) struct Agreed {
     tid: Tid,
     pub(super) addresses: Vec<Address>,
+    relays: Vec<RelayAddress>,
     pub(super) path: Path,
     pub(super) device: Option<PeerCard>,
     /// Our person confirmed a comparison: that was the question.
@@ -37,9 +38,10 @@ enum Redial {
     Waiting {
         until: Time,
     },
-    /// QUIC and TCP are dialled apart: a TCP port that refuses says at once that the program is gone, where QUIC is silent.
+    /// TCP is dialled apart from QUIC and relays: a TCP port that refuses says at once that the program is gone, where QUIC
+    /// is silent and a relay does not know.
     Dialling {
-        quic: Option<JobId>,
+        others: Option<JobId>,
         tcp: Option<JobId>,
         until: Option<Time>,
     },
@@ -69,8 +71,9 @@ pub(super) enum Step {
 impl Agreed {
     /// A handshake whose S3 or H3 (`last`) has just been sent on `stream`.
     pub(super) fn new(found: Found, stream: StreamId, last: Frame) -> Agreed {
-        let Found { tid, addresses, path } = found;
-        Agreed { tid, addresses, path, device: None, confirmed: false, last, s3: None, link: Link::Up { stream } }
+        let Found { tid, addresses, relays, path } = found;
+        let link = Link::Up { stream };
+        Agreed { tid, addresses, relays, path, device: None, confirmed: false, last, s3: None, link }
     }
 
     /// The transport key that the handshake is bound to.
@@ -137,17 +140,19 @@ impl Agreed {
         let Link::Lost { dials, redial, .. } = &mut self.link else { return };
         match redial {
             Redial::Waiting { until } if *until <= now => {
-                let mut dial = |transport| {
+                let mut dial = |transport, relays: Vec<RelayAddress>| {
                     let addresses: Vec<Address> =
                         self.addresses.iter().copied().filter(|a| a.transport == transport).collect();
-                    (!addresses.is_empty()).then(|| cx.job(Job::Dial { tid: Some(self.tid), addresses }))
+                    let leads_there = !addresses.is_empty() || !relays.is_empty();
+                    leads_there.then(|| cx.job(Job::Dial { tid: Some(self.tid), addresses, relays }))
                 };
-                let (quic, tcp) = (dial(Transport::Quic), dial(Transport::Tcp));
+                let others = dial(Transport::Quic, self.relays.clone());
+                let tcp = dial(Transport::Tcp, Vec::new());
                 *dials += 1;
-                *redial = Redial::Dialling { quic, tcp, until: None };
+                *redial = Redial::Dialling { others, tcp, until: None };
             }
-            Redial::Dialling { quic, tcp, until: Some(until) } if *until <= now => {
-                for job in [*quic, *tcp].into_iter().flatten() {
+            Redial::Dialling { others, tcp, until: Some(until) } if *until <= now => {
+                for job in [*others, *tcp].into_iter().flatten() {
                     cx.cancel(job);
                 }
                 *redial = Redial::Waiting { until: now + redial_pause(*dials) };
@@ -158,11 +163,11 @@ impl Agreed {
 
     pub(super) fn dialled(&mut self, id: JobId, reached: Reached, cx: &mut Context<'_>) {
         let Link::Lost { redial, .. } = &mut self.link else { return };
-        let Redial::Dialling { quic, tcp, .. } = redial else { return };
-        if ![*quic, *tcp].contains(&Some(id)) {
+        let Redial::Dialling { others, tcp, .. } = redial else { return };
+        if ![*others, *tcp].contains(&Some(id)) {
             return;
         }
-        for other in [*quic, *tcp].into_iter().flatten().filter(|job| *job != id) {
+        for other in [*others, *tcp].into_iter().flatten().filter(|job| *job != id) {
             cx.cancel(other);
         }
         let job = cx.job(Job::OpenStream(reached.conn));
@@ -172,19 +177,20 @@ impl Agreed {
 
     pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
         let Link::Lost { dials, refused, redial, .. } = &mut self.link else { return };
-        let Redial::Dialling { quic, tcp, until } = redial else { return };
+        let Redial::Dialling { others, tcp, until } = redial else { return };
         if *tcp == Some(id) {
             *tcp = None;
-            // Another transport key at its address means the same: the run that we knew has ended.
-            let silent = matches!(failure, DialFailure::NoAnswer | DialFailure::NoHost);
+            // Another transport key at its address means the same: the run that we knew has ended. But where it was reached
+            // through a relay, what refuses at its address may be a router.
+            let silent = matches!(failure, DialFailure::NoAnswer | DialFailure::NoHost) || self.path == Path::Relay;
             *refused = if silent { 0 } else { *refused + 1 };
             *until = (!silent).then_some(now + limits::AFTER_REFUSAL);
-        } else if *quic == Some(id) {
-            *quic = None;
+        } else if *others == Some(id) {
+            *others = None;
         } else {
             return;
         }
-        if quic.is_none() && tcp.is_none() {
+        if others.is_none() && tcp.is_none() {
             *redial = Redial::Waiting { until: now + redial_pause(*dials) };
         }
     }
@@ -213,7 +219,8 @@ impl Agreed {
 
     /// Hands a pending pairing whose handshake is gone to the links.
     pub(super) fn reaching(&self, pairing_id: PairingId, cx: &mut Context<'_>) -> Step {
-        cx.errand(Job::Reach { pairing_id, tid: self.tid, addresses: self.addresses.clone() });
+        let (addresses, relays) = (self.addresses.clone(), self.relays.clone());
+        cx.errand(Job::Reach { pairing_id, tid: self.tid, addresses, relays });
         Step::Reaching { pairing_id, until: cx.now.time + limits::HELLO_RETRY }
     }
 
@@ -221,8 +228,8 @@ impl Agreed {
     pub(super) fn close(&self, cx: &mut Context<'_>) {
         match &self.link {
             Link::Up { stream } => cx.finish(*stream),
-            Link::Lost { redial: Redial::Dialling { quic, tcp, .. }, .. } => {
-                for job in [*quic, *tcp].into_iter().flatten() {
+            Link::Lost { redial: Redial::Dialling { others, tcp, .. }, .. } => {
+                for job in [*others, *tcp].into_iter().flatten() {
                     cx.cancel(job);
                 }
             }

@@ -9,8 +9,10 @@ use crate::handshake::Refusal;
 use crate::handshake::joiner::{self as hs, H2, SentH1, SentP1};
 use crate::id::{JobId, StreamId, Tid};
 use crate::limits;
-use crate::session::joiner::search::{Found, Proof, best_first};
-use crate::session::{Config, Context, DialFailure, Event, Job, Reached, SessionId, StreamEnd, Striker, earlier};
+use crate::session::joiner::search::{Found, Proof};
+use crate::session::{
+    Config, Context, DialFailure, Event, Job, Reached, SessionId, StreamEnd, Striker, best_first, earlier,
+};
 use crate::time::Time;
 use crate::wire::frames::Frame;
 
@@ -88,7 +90,7 @@ impl Ask {
             }
             State::Waiting { until } if *until <= now => {
                 self.dials += 1;
-                let job = cx.job(Job::Dial { tid: self.tid, addresses: self.addresses.clone() });
+                let job = cx.job(Job::Dial { tid: self.tid, addresses: self.addresses.clone(), relays: Vec::new() });
                 self.state = State::Dialling { job };
             }
             State::AwaitP2 { stream, until, .. } | State::AwaitH2 { stream, until, .. } if *until <= now => {
@@ -188,7 +190,8 @@ impl Ask {
             },
             State::AwaitH2 { stream, address, path, hs, .. } => match hs.handle(frame) {
                 Ok(H2::Compare(comparing, s3)) => {
-                    let found = Found { tid: self.tid?, addresses: best_first(address, &self.addresses), path };
+                    let addresses = best_first(path.own_address(address), &self.addresses);
+                    let found = Found { tid: self.tid?, addresses, relays: Vec::new(), path };
                     Some(Proof::Compare(comparing, s3, found))
                 }
                 Ok(H2::Refused(Refusal::Busy)) => {

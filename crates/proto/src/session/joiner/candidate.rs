@@ -1,6 +1,6 @@
 //! A device that may be the initiator, and what is being tried with it.
 
-use crate::addr::{Address, Path, Transport};
+use crate::addr::{Address, Path, RelayAddress, Transport};
 use crate::cause::Cause;
 use crate::handshake::joiner::SentH1;
 use crate::id::{JobId, StreamId, Tid};
@@ -16,6 +16,8 @@ pub(super) struct Candidate {
     /// Its addresses are on one link with us; those that are not make another candidate.
     pub(super) near: bool,
     pub(super) addresses: Vec<Address>,
+    /// The relays that lead to it: they make a candidate of their own, without addresses.
+    pub(super) relayed: Vec<RelayAddress>,
     pub(super) state: State,
     pub(super) dials: u32,
     pub(super) unproven: u32,
@@ -44,6 +46,7 @@ impl Candidate {
             found_by,
             near,
             addresses,
+            relayed: Vec::new(),
             state: State::Waiting { until: at },
             dials: 0,
             unproven: 0,
@@ -53,6 +56,17 @@ impl Candidate {
             busy: false,
             came: None,
         }
+    }
+
+    /// The device with this transport key, through these relays. What is on the way to a relay says nothing of how near the
+    /// device is.
+    pub(super) fn through(relayed: Vec<RelayAddress>, tid: Tid, at: Time) -> Candidate {
+        Candidate { relayed, ..Candidate::new(Some(tid), FoundBy::Dht, false, Vec::new(), at) }
+    }
+
+    /// Whether relays are the way to it.
+    pub(super) fn is_relayed(&self) -> bool {
+        !self.relayed.is_empty()
     }
 
     /// Somebody who connected to us from there.
@@ -109,6 +123,8 @@ impl Candidate {
     }
 
     pub(super) fn dial_failed(&mut self, failure: DialFailure, pinned: bool, now: Time) {
+        // A relay that is gone, or has another key by now, is no word of the device behind it.
+        let failure = if self.is_relayed() { DialFailure::NoAnswer } else { failure };
         match failure {
             DialFailure::WrongPeer if pinned => self.kill(Cause::WrongDevice),
             DialFailure::Refused | DialFailure::NoAnswer | DialFailure::NoHost | DialFailure::WrongPeer => {

@@ -481,7 +481,8 @@ impl Joiner {
         agreed.close(cx);
         if let Some(device) = agreed.device.clone() {
             let elapsed = cx.now.time.since(self.started);
-            cx.event(Event::Paired { session: self.id.clone(), pairing_id, device, path: agreed.path, elapsed });
+            let (tid, path) = (agreed.tid(), agreed.path);
+            cx.event(Event::Paired { session: self.id.clone(), pairing_id, device, tid, path, elapsed });
         }
         self.finish(Outcome::Paired, agreed.device, Some(agreed.path), cx);
     }

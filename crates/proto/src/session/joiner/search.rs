@@ -1,8 +1,9 @@
-//! The joiner's search: look-ups in the DHT, and up to eight candidates of which three are tried at once.
+//! The joiner's search: look-ups in the DHT, and up to eight candidates of which three are tried at once, and relays beside
+//! them.
 
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, Path, may_dial};
+use crate::addr::{Address, LoopbackPolicy, Path, RelayAddress, dialable_relays, may_dial};
 use crate::cause::Cause;
 use crate::handshake::joiner::{self as hs, Comparing, H2, Proved};
 use crate::handshake::{Mode, Refusal};
@@ -12,9 +13,9 @@ use crate::limits;
 use crate::session::joiner::candidate::{Candidate, State, progress};
 use crate::session::joiner::{Target, tombstone_cause};
 use crate::session::vicinity::NetworkCheck;
-use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached, StreamEnd, earlier};
+use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached, StreamEnd, best_first, earlier};
 use crate::time::Time;
-use crate::wire::advert::{self, Advert, AdvertState};
+use crate::wire::advert::{self, Advert, AdvertState, MAX_RELAYS};
 use crate::wire::frames::Frame;
 use crate::wire::record::{PLAIN_LEN, Record};
 use crate::wire::{Malformed, Reader};
@@ -66,6 +67,7 @@ pub(super) enum Proof {
 pub(super) struct Found {
     pub(super) tid: Tid,
     pub(super) addresses: Vec<Address>,
+    pub(super) relays: Vec<RelayAddress>,
     pub(super) path: Path,
 }
 
@@ -105,7 +107,7 @@ impl Search {
     /// Tries the addresses of a QR text, which also pins the key.
     pub(super) fn add_hints(&mut self, hints: &[Address], session: &SessionId, cx: &mut Context<'_>) {
         if let (Some(tid), false) = (self.pin, hints.is_empty()) {
-            self.add_candidate(Some(tid), &dialable(hints, cx.config.loopback), FoundBy::Qr, session, cx);
+            self.add_candidate(Some(tid), &dialable(hints, cx.config.loopback), &[], FoundBy::Qr, session, cx);
         }
     }
 
@@ -141,18 +143,19 @@ impl Search {
             return;
         }
         let addresses = dialable(&advert.addresses, cx.config.loopback);
-        if advert.addresses.is_empty() {
+        let relays = dialable_relays(&advert.relays, cx.config.loopback, MAX_RELAYS);
+        if advert.addresses.is_empty() && advert.relays.is_empty() {
             // It may not have learned yet where it is; then its next record says so.
             self.discovered(FoundBy::Dht, &[], session, cx);
             return;
         }
-        self.add_candidate(Some(advert.tid), &addresses, FoundBy::Dht, session, cx);
+        self.add_candidate(Some(advert.tid), &addresses, &relays, FoundBy::Dht, session, cx);
     }
 
     /// A holder of the code is on the local network.
     pub(super) fn heard(&mut self, addresses: &[Address], session: &SessionId, cx: &mut Context<'_>) {
         if !addresses.is_empty() {
-            self.add_candidate(self.pin, addresses, FoundBy::Lan, session, cx);
+            self.add_candidate(self.pin, addresses, &[], FoundBy::Lan, session, cx);
         }
     }
 
@@ -160,7 +163,7 @@ impl Search {
     /// stream is ours to open all the same. It may also be a stranger behind the same address, so the candidate itself is
     /// tried on.
     pub(super) fn reached(&mut self, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
-        let Reached { tid, address, .. } = reached;
+        let (tid, Some(address)) = (reached.tid, reached.own_address()) else { return };
         if self.pin.is_some_and(|pin| pin != tid) || self.is_being_proven(tid) {
             return;
         }
@@ -267,7 +270,8 @@ impl Search {
             return None;
         };
         let tid = candidate.tid?;
-        let found = Found { tid, addresses: best_first(address, &candidate.addresses), path };
+        let found = self.whereabouts(index, tid, address, path);
+        let candidate = &mut self.candidates[index];
         match hs.handle(frame) {
             Ok(H2::GoOn(proved)) => {
                 self.drop_others(Some(index), cx);
@@ -312,18 +316,19 @@ impl Search {
     /// Starts the next try of every candidate whose time has come.
     pub(super) fn try_candidates(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.time;
-        let mut active = self.active();
+        let mut places = self.places();
         for candidate in &mut self.candidates {
             match &candidate.state {
-                State::Waiting { until } if *until <= now && active < limits::PARALLEL_CANDIDATES => {
-                    if candidate.addresses.is_empty() {
+                State::Waiting { until } if *until <= now && places.has_one_for(candidate) => {
+                    if candidate.addresses.is_empty() && !candidate.is_relayed() {
                         candidate.kill(Cause::Unreachable);
                         continue;
                     }
                     candidate.dials += 1;
-                    let job = cx.job(Job::Dial { tid: candidate.tid, addresses: candidate.next_addresses() });
+                    let (addresses, relays) = (candidate.next_addresses(), candidate.relayed.clone());
+                    let job = cx.job(Job::Dial { tid: candidate.tid, addresses, relays });
                     candidate.state = State::Dialling { job };
-                    active += 1;
+                    places.take(candidate);
                 }
                 State::AwaitH2 { stream, until, .. } if *until <= now => {
                     cx.reset(*stream);
@@ -405,10 +410,13 @@ impl Search {
 
     /// It was busy with somebody else, and now nobody is there any more: it has what it wanted.
     fn is_gone_busy(&self, now: Time) -> bool {
-        let mut busy = self.candidates.iter().filter(|c| c.busy && c.came.is_none()).peekable();
-        let is_gone =
-            |c: &Candidate| c.dial_failure == Some(DialFailure::Refused) && matches!(c.state, State::Waiting { .. });
-        busy.peek().is_some() && now.since(self.busy_at) >= limits::BUSY_GONE && busy.all(is_gone)
+        let busy = || self.candidates.iter().filter(|c| c.busy && c.came.is_none());
+        // Only its own host can say that it is gone; a relay must not contradict.
+        let is_gone = |c: &Candidate| {
+            let failed = c.dial_failure == Some(DialFailure::Refused) || c.is_relayed() && c.dial_failure.is_some();
+            failed && matches!(c.state, State::Waiting { .. })
+        };
+        busy().any(|c| !c.is_relayed()) && now.since(self.busy_at) >= limits::BUSY_GONE && busy().all(is_gone)
     }
 
     /// A name for why nothing could be connected to.
@@ -416,7 +424,8 @@ impl Search {
         if cause != Cause::Unreachable {
             return cause;
         }
-        // Silence where the other tries were refused says more than a refusal.
+        // Silence where the other tries were refused says more than a refusal; what fails through a relay says nothing, since
+        // it has no address to look up.
         let telling = self.candidates.iter().filter_map(|c| Some((c, c.dial_failure?)));
         let causes = telling.map(|(c, failure)| config.vicinity.explain(&c.addresses, failure));
         causes.fold(Cause::Unreachable, |found, cause| if found == Cause::Unreachable { cause } else { found })
@@ -444,12 +453,12 @@ impl Search {
     }
 
     pub(super) fn deadline(&self) -> Option<Time> {
-        let active = self.active();
+        let places = self.places();
         let mut at = self.look_up.enabled.then(|| self.look_up.next());
         for candidate in &self.candidates {
             let due = match &candidate.state {
                 // With as many active as there may be, the end of one of them is what it waits for.
-                State::Waiting { until } => (active < limits::PARALLEL_CANDIDATES).then_some(*until),
+                State::Waiting { until } => places.has_one_for(candidate).then_some(*until),
                 State::AwaitH2 { until, .. } => Some(*until),
                 State::Dialling { .. } | State::Opening { .. } | State::Dead => None,
             };
@@ -482,8 +491,26 @@ impl Search {
         (self.busy_since.is_none() && proving.all(|c| c.came.is_some())).then_some(found + limits::CONNECT + late)
     }
 
-    fn active(&self) -> usize {
-        self.candidates.iter().filter(|c| c.came.is_none() && c.state.is_active()).count()
+    fn places(&self) -> Places {
+        let mut places = Places { direct: limits::PARALLEL_CANDIDATES, relayed: limits::PARALLEL_RELAYED };
+        for candidate in self.candidates.iter().filter(|c| c.came.is_none() && c.state.is_active()) {
+            places.take(candidate);
+        }
+        places
+    }
+
+    /// Where the initiator is that has proven itself over this address and path: there first. If that was a relay, the
+    /// device's addresses are those of the other candidates that it is.
+    fn whereabouts(&self, winner: usize, tid: Tid, address: Address, path: Path) -> Found {
+        let is_it = |c: &&Candidate| c.tid == Some(tid) && c.came.is_none();
+        let twins = || self.candidates.iter().filter(is_it);
+        let own = path.own_address(address);
+        let addresses = match own {
+            Some(_) => best_first(own, &self.candidates[winner].addresses),
+            None => best_first(None, &twins().flat_map(|c| c.addresses.iter().copied()).collect::<Vec<_>>()),
+        };
+        let relays = twins().flat_map(|c| c.relayed.iter().copied()).collect();
+        Found { tid, addresses, relays, path }
     }
 
     /// Ends every look-up, and every candidate but the winner.
@@ -511,6 +538,7 @@ impl Search {
         &mut self,
         tid: Option<Tid>,
         addresses: &[Address],
+        relays: &[RelayAddress],
         found_by: FoundBy,
         session: &SessionId,
         cx: &mut Context<'_>,
@@ -521,11 +549,16 @@ impl Search {
         let is_near = |a: &Address| cx.config.vicinity.is_near(a.ip);
         let (near, far): (Vec<Address>, Vec<Address>) = addresses.iter().copied().partition(is_near);
         let head_start = if near.is_empty() { Duration::ZERO } else { limits::NEAR_FIRST };
+        let last = if far.is_empty() { now } else { now + head_start };
         for (addresses, is_near, at) in [(near, true, now), (far, false, now + head_start)] {
-            // A device that names no address is one that cannot be reached, which is said of it too.
-            if !addresses.is_empty() || (!is_near && head_start.is_zero()) {
+            // A device that names no way to it is one that cannot be reached, which is said of it too.
+            if !addresses.is_empty() || (!is_near && head_start.is_zero() && relays.is_empty()) {
                 self.add_part(Candidate::new(tid, found_by, is_near, addresses, at));
             }
+        }
+        if let (Some(tid), false) = (tid, relays.is_empty()) {
+            let at = if addresses.is_empty() { now } else { last + limits::DIRECT_FIRST };
+            self.add_part(Candidate::through(relays.to_vec(), tid, at));
         }
     }
 
@@ -533,7 +566,7 @@ impl Search {
     fn add_part(&mut self, new: Candidate) {
         let same = |c: &&mut Candidate| {
             c.came.is_none()
-                && (c.found_by, c.near) == (new.found_by, new.near)
+                && (c.found_by, c.near, c.is_relayed()) == (new.found_by, new.near, new.is_relayed())
                 && match new.found_by {
                     FoundBy::Lan => c.addresses.iter().any(|a| new.addresses.iter().any(|b| a.ip == b.ip)),
                     FoundBy::Dht | FoundBy::Qr => c.tid == new.tid,
@@ -542,9 +575,29 @@ impl Search {
         if let Some(known) = self.candidates.iter_mut().find(same) {
             let fresh: Vec<Address> = new.addresses.into_iter().filter(|a| !known.addresses.contains(a)).collect();
             known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
+            // A device has few relays at a time, so those of its newest record alone lead to it.
+            known.relayed = new.relayed;
         } else if self.candidates.iter().filter(|c| c.came.is_none()).count() < limits::MAX_CANDIDATES {
             self.candidates.push(new);
         }
+    }
+}
+
+/// How many more candidates may be tried now. Through relays it is done beside the others: hosts that are silent must not
+/// keep a relay waiting.
+struct Places {
+    direct: usize,
+    relayed: usize,
+}
+
+impl Places {
+    fn has_one_for(&self, candidate: &Candidate) -> bool {
+        (if candidate.is_relayed() { self.relayed } else { self.direct }) > 0
+    }
+
+    fn take(&mut self, candidate: &Candidate) {
+        let places = if candidate.is_relayed() { &mut self.relayed } else { &mut self.direct };
+        *places = places.saturating_sub(1);
     }
 }
 
@@ -566,11 +619,4 @@ fn read_advert(plain: &[u8; PLAIN_LEN]) -> Result<Advert, Malformed> {
 
 fn dialable(addresses: &[Address], loopback: LoopbackPolicy) -> Vec<Address> {
     addresses.iter().copied().filter(|a| may_dial(a, loopback)).collect()
-}
-
-pub(super) fn best_first(best: Address, all: &[Address]) -> Vec<Address> {
-    let mut out = vec![best];
-    out.extend(all.iter().copied().filter(|a| *a != best));
-    out.truncate(limits::MAX_REMEMBERED);
-    out
 }

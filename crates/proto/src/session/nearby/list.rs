@@ -87,8 +87,9 @@ impl List {
     /// dial from where they listen.
     pub(super) fn caller(&self, from: &Inbound) -> Option<Striker> {
         let local = from.local.filter(|_| from.address.transport == Transport::Tcp)?;
-        let here = |d: &&NearbyDevice| d.ip == from.address.ip && d.own.contains(&local);
-        let exact = self.met.iter().filter(here).find(|d| d.addresses.contains(&from.address));
+        let address = from.own_address()?;
+        let here = |d: &&NearbyDevice| d.ip == address.ip && d.own.contains(&local);
+        let exact = self.met.iter().filter(here).find(|d| d.addresses.contains(&address));
         let device = exact.or_else(|| self.met.iter().find(here))?;
         Some(Striker { nid: device.nid, address: device.ip })
     }
@@ -148,4 +149,32 @@ fn is_same(now: &NearbyDevice, before: &NearbyDevice) -> bool {
 pub(super) fn tcp_addresses<'a>(places: impl IntoIterator<Item = &'a NearbyDevice>) -> Vec<Address> {
     let all = places.into_iter().flat_map(|d| d.addresses.iter());
     all.filter(|a| a.transport == Transport::Tcp).copied().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::Path;
+    use crate::id::Tid;
+
+    #[test]
+    fn whoever_comes_through_a_relay_is_not_the_device_that_was_met_at_its_address() {
+        let address: Address = "/ip4/192.168.1.9/tcp/4000".parse().expect("an address");
+        let here: IpAddr = "192.168.1.5".parse().expect("an address");
+        let device = NearbyDevice {
+            nid: Nid([1; 16]),
+            name: None,
+            ip: address.ip,
+            own: vec![here],
+            addresses: vec![address],
+            spki: [0; 32],
+            answered: false,
+        };
+        let mut list = List::default();
+        list.seen(device);
+        for path in [Path::Lan, Path::Relay] {
+            let from = Inbound { tid: Tid([2; 32]), address, path, local: Some(here) };
+            assert_eq!(list.caller(&from).is_some(), path == Path::Lan);
+        }
+    }
 }

@@ -8,7 +8,6 @@ mod list;
 
 use std::net::IpAddr;
 
-use crate::addr::Address;
 use crate::cause::Cause;
 use crate::code::qr::QrText;
 use crate::handshake::Mode;
@@ -19,7 +18,8 @@ use crate::lan::NearbyDevice;
 use crate::session::initiator::{Initiator, Served};
 use crate::session::joiner::{Joiner, Target};
 use crate::session::{
-    Answer, Asking, Context, Event, Inbound, JobResult, Options, SessionStatus, StreamEnd, Striker, Strikes, earlier,
+    Answer, Asking, Context, Event, Inbound, JobResult, Options, SessionStatus, StreamEnd, Striker, Strikes,
+    Whereabouts, earlier,
 };
 use crate::time::Time;
 use crate::wire::beacon::Nid;
@@ -346,7 +346,7 @@ impl Nearby {
         self.host.resume(token, stream, from, cx)
     }
 
-    pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, own: &[Address], cx: &mut Context<'_>) {
+    pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, own: &Whereabouts, cx: &mut Context<'_>) {
         match &mut self.guest {
             Some(guest) => guest.joiner.handle_job(id, result, cx),
             None => match result {
@@ -374,7 +374,7 @@ impl Nearby {
         completed
     }
 
-    pub(super) fn handle_timeout(&mut self, own: &[Address], cx: &mut Context<'_>) {
+    pub(super) fn handle_timeout(&mut self, own: &Whereabouts, cx: &mut Context<'_>) {
         self.host.handle_timeout(own, cx);
         if let Some(guest) = &mut self.guest {
             guest.joiner.handle_timeout(cx);

@@ -7,7 +7,7 @@ mod shared;
 
 use std::time::Duration;
 
-use crate::addr::Address;
+use crate::addr::{Address, RelayAddress};
 use crate::code::{Code, CodeInput};
 use crate::handshake::Mode;
 use crate::handshake::initiator::P1;
@@ -21,7 +21,7 @@ use crate::session::joiner::{Joiner, Target};
 use crate::session::strangers::{Allowance, Strangers};
 use crate::session::{
     Answer, Asking, Config, Context, Inbound, JobResult, Options, Output, Reached, Role, SessionStatus, StreamEnd,
-    Vicinity, earlier,
+    Vicinity, Whereabouts, earlier,
 };
 use crate::time::{Now, Time};
 use crate::wire::frames::{Frame, FrameType};
@@ -34,7 +34,7 @@ use shared::Shared;
 /// All sessions of one device. See the module's text for how to drive it.
 pub struct Table {
     shared: Shared,
-    addresses: Vec<Address>,
+    own: Whereabouts,
     sessions: Vec<Session>,
     strangers: Strangers,
     /// The same allowance for devices that were met, without a code.
@@ -68,7 +68,7 @@ impl Table {
     pub fn new(config: Config, rng: Rng) -> Table {
         Table {
             shared: Shared::new(config, rng),
-            addresses: Vec::new(),
+            own: Whereabouts::default(),
             sessions: Vec::new(),
             strangers: Strangers::default(),
             nearby_strangers: Allowance::default(),
@@ -199,11 +199,26 @@ impl Table {
 
     /// Our dialable addresses, best first; open codes are advertised anew if they changed.
     pub fn set_addresses(&mut self, addresses: Vec<Address>, now: Now) {
-        if addresses == self.addresses {
+        if addresses == self.own.addresses {
             return;
         }
-        self.addresses = addresses;
+        self.own.addresses = addresses;
         self.advertise_anew(now);
+    }
+
+    /// The relays that lead to us, best first; open codes are advertised anew if they changed.
+    pub fn set_relays(&mut self, relays: Vec<RelayAddress>, now: Now) {
+        if relays == self.own.relays {
+            return;
+        }
+        self.own.relays = relays;
+        self.advertise_anew(now);
+    }
+
+    /// Whether somebody may need a relay to reach us: while a code of ours can be used or its joiner is being served. Who
+    /// joins dials itself.
+    pub fn wants_relays(&self) -> bool {
+        self.sessions.iter().any(|s| matches!(&s.machine, Machine::Initiator(m) if m.is_live()))
     }
 
     /// The networks around us.
@@ -556,17 +571,17 @@ impl Table {
         &mut self,
         index: usize,
         now: Now,
-        f: impl FnOnce(&mut Machine, &[Address], &mut Context<'_>) -> T,
+        f: impl FnOnce(&mut Machine, &Whereabouts, &mut Context<'_>) -> T,
     ) -> T {
         let others_compare = self.sessions.iter().enumerate().any(|(n, s)| n != index && s.machine.is_comparing());
         let session = &mut self.sessions[index];
         let mut cx = self.shared.context(session.key, others_compare, now);
-        f(&mut session.machine, &self.addresses, &mut cx)
+        f(&mut session.machine, &self.own, &mut cx)
     }
 
-    fn with_context<T>(&mut self, owner: u64, now: Now, f: impl FnOnce(&mut Context<'_>, &[Address]) -> T) -> T {
+    fn with_context<T>(&mut self, owner: u64, now: Now, f: impl FnOnce(&mut Context<'_>, &Whereabouts) -> T) -> T {
         let others_compare = self.sessions.iter().any(|s| s.machine.is_comparing());
-        f(&mut self.shared.context(owner, others_compare, now), &self.addresses)
+        f(&mut self.shared.context(owner, others_compare, now), &self.own)
     }
 }
 

@@ -277,7 +277,8 @@ impl Room {
 
     fn job(&mut self, n: usize, id: JobId, job: Job) {
         let result = match job {
-            Job::Dial { tid, addresses } => {
+            Job::Dial { tid, addresses, relays } => {
+                assert!(relays.is_empty(), "nobody nearby is behind a relay");
                 self.devices[n].dialled.push(addresses.iter().map(|a| a.ip).collect());
                 assert!(addresses.iter().all(|a| a.transport == Transport::Tcp), "over TCP");
                 let there = |d: &Device| !d.gone && !d.is_closed && addresses.contains(&d.tcp());

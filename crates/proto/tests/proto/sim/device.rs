@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use handfast_proto::addr::{Address, LoopbackPolicy};
+use handfast_proto::addr::{Address, LoopbackPolicy, RelayAddress};
 use handfast_proto::cause::Cause;
 use handfast_proto::id::{ConnId, Identity, JobId, PairingId, StreamId, Tid};
 use handfast_proto::link::{self, Links, PairState};
@@ -14,8 +14,8 @@ use handfast_proto::wire::frames::Frame;
 use handfast_proto::wire::info::{DeviceName, DeviceType};
 
 use super::disk::{Change, Disk, Owner, Row, Write, Writes};
-use super::net::Protocol;
-use super::world::{Dev, DiskMoment, Ev, Person, World, addresses};
+use super::net::{Goal, Protocol};
+use super::world::{Dev, DiskMoment, Ev, Person, World, addresses, relay};
 
 /// A device, running or not.
 pub(crate) struct Device {
@@ -25,6 +25,8 @@ pub(crate) struct Device {
     /// How far its wall clock is off, in seconds.
     pub(crate) clock: i64,
     pub(crate) addresses: Vec<Address>,
+    /// Nothing that begins outside reaches it, except through this relay.
+    pub(crate) behind: Option<RelayAddress>,
     /// Whether the machine answers when the program does not run.
     pub(crate) host_up: bool,
     pub(crate) dht_up: bool,
@@ -57,6 +59,7 @@ impl Device {
             disk: Disk::default(),
             clock: 0,
             addresses,
+            behind: None,
             host_up: true,
             dht_up: true,
             person,
@@ -159,14 +162,25 @@ impl World {
 
     /// The device is at every address where it ever was.
     pub(crate) fn return_home(&mut self, dev: Dev) {
+        self.devices[dev].behind = None;
         self.devices[dev].addresses = (0..=self.devices[dev].moves).flat_map(|n| addresses(dev, n)).collect();
+    }
+
+    /// Puts the device behind a NAT that lets nothing in, and gives it a place at the relay.
+    pub(crate) fn hide(&mut self, dev: Dev) {
+        self.devices[dev].behind = Some(relay());
+        self.note(|| format!("{dev} hides"));
+        self.set_addresses(dev);
     }
 
     fn set_addresses(&mut self, dev: Dev) {
         let (now, addresses) = (self.clocks(dev), self.devices[dev].addresses.clone());
+        let relays: Vec<RelayAddress> = self.devices[dev].behind.into_iter().collect();
         let run = self.run(dev);
         run.table.set_addresses(addresses.clone(), now);
         run.links.set_addresses(addresses, now);
+        run.table.set_relays(relays.clone(), now);
+        run.links.set_relays(relays, now);
         self.drain(dev);
     }
 
@@ -237,6 +251,12 @@ impl World {
         self.drain(dev);
     }
 
+    pub(super) fn connected(&mut self, dev: Dev, conn: ConnId, from: Inbound) {
+        let now = self.clocks(dev);
+        self.run(dev).links.handle_connected(conn, from, now);
+        self.drain(dev);
+    }
+
     pub(super) fn disconnected(&mut self, dev: Dev, conn: ConnId) {
         let now = self.clocks(dev);
         self.run(dev).links.handle_disconnected(conn, now);
@@ -300,9 +320,9 @@ impl World {
                 self.begin(dev, owner, id);
                 self.get(dev, owner, id, topic);
             }
-            session::Job::Dial { tid, addresses } => {
+            session::Job::Dial { tid, addresses, relays } => {
                 self.begin(dev, owner, id);
-                self.dial(dev, owner, id, tid, addresses);
+                self.dial(dev, owner, id, Goal { tid, addresses, relays });
             }
             session::Job::OpenStream(conn) => {
                 self.begin(dev, owner, id);
@@ -321,9 +341,9 @@ impl World {
                 };
                 self.write(dev, owner, id, change);
             }
-            session::Job::Reach { pairing_id, tid, addresses } => {
+            session::Job::Reach { pairing_id, tid, addresses, relays } => {
                 let now = self.clocks(dev);
-                self.run(dev).links.reach(pairing_id, tid, addresses, now);
+                self.run(dev).links.reach(pairing_id, tid, addresses, relays, now);
             }
         }
     }
@@ -335,7 +355,7 @@ impl World {
         match event {
             session::Event::ApprovalNeeded { session, .. } => self.question(dev, session, false),
             session::Event::ComparisonNeeded { session, .. } => self.question(dev, session, true),
-            session::Event::Paired { pairing_id, .. } => self.link_up_after_pairing(dev, pairing_id),
+            session::Event::Paired { pairing_id, tid, .. } => self.link_up_after_pairing(dev, pairing_id, tid),
             _ => {}
         }
     }
@@ -358,14 +378,11 @@ impl World {
         self.schedule(wait, Ev::Answer { dev, run, session, allow, compare });
     }
 
-    fn link_up_after_pairing(&mut self, dev: Dev, id: PairingId) {
-        let number = self.run_number(dev);
-        let joined = self.run(dev).mirror.get(&id).filter(|row| row.role == Role::Joiner);
-        let Some(addresses) = joined.map(|row| row.addresses.clone()) else { return };
-        let best = addresses.first().copied();
-        let Some(tid) = best.and_then(|a| self.net.tid_at(dev, number, a)) else { return };
-        let now = self.clocks(dev);
-        self.run(dev).links.reach(id, tid, addresses, now);
+    fn link_up_after_pairing(&mut self, dev: Dev, id: PairingId, tid: Tid) {
+        if self.run(dev).mirror.get(&id).is_some_and(|row| row.role == Role::Joiner) {
+            let now = self.clocks(dev);
+            self.run(dev).links.greet(id, tid, now);
+        }
     }
 
     fn links_output(&mut self, dev: Dev, output: link::Output) {
@@ -374,6 +391,7 @@ impl World {
             link::Output::Send { stream, frames } => self.send(stream, frames),
             link::Output::Finish(stream) => self.close(stream, StreamEnd::Finished),
             link::Output::Hold { conn, hold } => self.hold(conn, hold),
+            link::Output::Close(conn) => self.close_connection(conn),
             link::Output::Cancel(id) => {
                 self.run(dev).jobs.remove(&(owner, id));
             }
@@ -386,7 +404,9 @@ impl World {
                     link::Job::OpenPing(conn) => self.open_stream(dev, owner, id, conn, Protocol::Ping),
                     link::Job::Publish(record) => self.put(dev, owner, id, record),
                     link::Job::LookUp(topic) => self.get(dev, owner, id, topic),
-                    link::Job::Dial { tid, addresses } => self.dial(dev, owner, id, tid, addresses),
+                    link::Job::Dial { tid, addresses, relays } => {
+                        self.dial(dev, owner, id, Goal { tid, addresses, relays });
+                    }
                     link::Job::Store(_) => {}
                 }
             }

@@ -4,13 +4,21 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use handfast_proto::addr::{Address, Path, Transport};
+use handfast_proto::addr::{Address, Path, RelayAddress, Transport};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
 use handfast_proto::session::{DialFailure, Inbound, JobResult, Reached, StreamEnd};
 use handfast_proto::wire::frames::Frame;
 
+use super::device::Device;
 use super::disk::Owner;
 use super::world::{Dev, Ev, World};
+
+/// What a dial is to reach.
+pub(crate) struct Goal {
+    pub(crate) tid: Option<Tid>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) relays: Vec<RelayAddress>,
+}
 
 /// What runs on a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +31,7 @@ pub(crate) enum Protocol {
 /// A connection; end 0 dialled it.
 pub(crate) struct Conn {
     pub(crate) ends: [ConnEnd; 2],
+    pub(crate) path: Path,
     /// Whether what is sent arrives.
     pub(crate) up: bool,
     /// After a cut: whether what was under way still arrives.
@@ -98,12 +107,6 @@ impl Net {
         })
     }
 
-    /// The transport key at the other end of a device's connection over this address.
-    pub(crate) fn tid_at(&self, dev: Dev, run: u64, address: Address) -> Option<Tid> {
-        let ends = self.conns.iter().flat_map(|c| c.ends.iter());
-        ends.filter(|e| e.dev == dev && e.run == run && e.open).find(|e| e.sees.1 == address).map(|e| e.sees.0)
-    }
-
     /// Connections that stand between two devices.
     pub(crate) fn between(&self, a: Dev, b: Dev) -> Vec<usize> {
         let joins = |c: &Conn| [[a, b], [b, a]].contains(&[c.ends[0].dev, c.ends[1].dev]);
@@ -135,20 +138,21 @@ impl World {
         self.one_way() + self.one_way()
     }
 
-    pub(super) fn dial(&mut self, dev: Dev, owner: Owner, job: JobId, tid: Option<Tid>, addresses: Vec<Address>) {
+    pub(super) fn dial(&mut self, dev: Dev, owner: Owner, job: JobId, goal: Goal) {
+        assert!(goal.relays.is_empty() || goal.tid.is_some(), "a relay leads to a transport key");
         let run = self.run_number(dev);
-        if let Some((conn, side)) = tid.and_then(|tid| self.net.alive_to(dev, run, tid)) {
+        if let Some((conn, side)) = goal.tid.and_then(|tid| self.net.alive_to(dev, run, tid)) {
             let result = self.dialled(conn, side);
             self.schedule(Duration::ZERO, Ev::Job { dev, run, owner, job, result });
             return;
         }
         let wait = self.round_trip();
-        self.schedule(wait, Ev::DialArrives { dev, run, owner, job, tid, addresses });
+        self.schedule(wait, Ev::DialArrives { dev, run, owner, job, goal });
     }
 
     fn dialled(&self, conn: usize, side: usize) -> JobResult {
         let (tid, address) = self.net.conns[conn].ends[side].sees;
-        JobResult::Dialled(Reached { conn: conn_id(conn, side), tid, address, path: Path::Direct })
+        JobResult::Dialled(Reached { conn: conn_id(conn, side), tid, address, path: self.net.conns[conn].path })
     }
 
     pub(super) fn dial_arrives(
@@ -157,8 +161,7 @@ impl World {
         run: u64,
         owner: Owner,
         job: JobId,
-        tid: Option<Tid>,
-        addresses: &[Address],
+        Goal { tid, addresses, relays }: &Goal,
     ) {
         if !self.is_running(dev, run) {
             return;
@@ -168,7 +171,7 @@ impl World {
         let mut failure = None;
         for address in addresses {
             let Some(target) = self.devices.iter().position(|d| d.addresses.contains(address)) else { continue };
-            if lost || self.is_blocked(dev, target) {
+            if lost || self.is_blocked(dev, target) || self.devices[target].behind.is_some() {
                 continue;
             }
             let Some(other) = self.devices[target].run.as_ref().map(|r| (r.number, r.tid)) else {
@@ -180,17 +183,25 @@ impl World {
                 continue;
             };
             if target == dev || tid.is_some_and(|tid| tid != other.1) {
-                let result = JobResult::DialFailed(DialFailure::WrongPeer);
-                self.job_done(dev, run, owner, job, result);
-                return;
+                failure = Some(DialFailure::WrongPeer);
+                break;
             }
-            let own = (self.devices[dev].own_tid(), self.devices[dev].addresses[0]);
-            let end = |dev, run, sees| ConnEnd { dev, run, sees, open: true, held: false, idle_stamp: 0 };
-            let ends = [end(dev, run, (other.1, *address)), end(target, other.0, own)];
-            self.net.conns.push(Conn { ends, up: true, late: false });
-            let conn = self.net.conns.len() - 1;
-            for side in [0, 1] {
-                self.watch_idle(conn, side);
+            let own = self.devices[dev].addresses[0];
+            let conn = self.connect([dev, target], [*address, own], Path::Direct);
+            let result = self.dialled(conn, 0);
+            self.job_done(dev, run, owner, job, result);
+            return;
+        }
+        for relay in relays.iter().filter(|_| !lost) {
+            let is_it = |d: &Device| d.behind == Some(*relay) && d.run.as_ref().is_some_and(|r| Some(r.tid) == *tid);
+            let Some(target) = self.devices.iter().position(is_it) else { continue };
+            if target == dev || self.is_blocked(dev, target) {
+                continue;
+            }
+            let conn = self.connect([dev, target], [relay.relay; 2], Path::Relay);
+            if self.dice.chance(self.settings.punches) {
+                let wait = self.round_trip() * 2;
+                self.later(wait, move |w| w.punch(conn));
             }
             let result = self.dialled(conn, 0);
             self.job_done(dev, run, owner, job, result);
@@ -200,6 +211,58 @@ impl World {
         let wait = if failure == DialFailure::NoAnswer { self.settings.dial_limit } else { Duration::ZERO };
         let result = JobResult::DialFailed(failure);
         self.schedule(wait, Ev::Job { dev, run, owner, job, result });
+    }
+
+    /// A new connection between two running devices, each of which sees the other at its address.
+    fn connect(&mut self, devs: [Dev; 2], sees: [Address; 2], path: Path) -> usize {
+        let runs = devs.map(|dev| (self.run_number(dev), self.devices[dev].own_tid()));
+        let end = |n: usize| {
+            let sees = (runs[1 - n].1, sees[n]);
+            ConnEnd { dev: devs[n], run: runs[n].0, sees, open: true, held: false, idle_stamp: 0 }
+        };
+        self.net.conns.push(Conn { ends: [end(0), end(1)], path, up: true, late: false });
+        let conn = self.net.conns.len() - 1;
+        self.note(|| format!("{} connects to {}: {}", devs[0], devs[1], path.name()));
+        for side in [0, 1] {
+            self.watch_idle(conn, side);
+        }
+        for side in [0, 1] {
+            let from = self.inbound_of(conn, side);
+            self.connected(devs[side], conn_id(conn, side), from);
+        }
+        conn
+    }
+
+    fn inbound_of(&self, conn: usize, side: usize) -> Inbound {
+        let at = &self.net.conns[conn];
+        let (tid, address) = at.ends[side].sees;
+        Inbound { tid, address, path: at.path, local: None }
+    }
+
+    /// A hole is punched beside a relayed connection that stands.
+    pub(crate) fn punch(&mut self, relayed: usize) {
+        let at = &self.net.conns[relayed];
+        let devs = [at.ends[0].dev, at.ends[1].dev];
+        let stands = at.ends.iter().all(|e| e.open && self.is_running(e.dev, e.run));
+        if at.up && stands && !self.is_blocked(devs[0], devs[1]) {
+            let addresses = [1, 0].map(|n| self.devices[devs[n]].addresses[0]);
+            self.connect(devs, addresses, Path::Direct);
+        }
+    }
+
+    /// A device closes a connection.
+    pub(super) fn close_connection(&mut self, conn: ConnId) {
+        let (conn, side) = split(conn.0);
+        self.shut(conn, side);
+    }
+
+    fn shut(&mut self, conn: usize, side: usize) {
+        if std::mem::take(&mut self.net.conns[conn].up) {
+            self.net.conns[conn].late = true;
+            let wait = self.one_way();
+            self.schedule(wait, Ev::LossSeen { conn, side: 1 - side });
+        }
+        self.loss_seen(conn, side);
     }
 
     pub(super) fn open_stream(&mut self, dev: Dev, owner: Owner, job: JobId, conn: ConnId, protocol: Protocol) {
@@ -260,7 +323,7 @@ impl World {
             return;
         }
         let end = self.net.conn_end(stream, side);
-        let (dev, run, conn_open, sees) = (end.dev, end.run, end.open, end.sees);
+        let (dev, run, conn_open) = (end.dev, end.run, end.open);
         let end_index = if side == 0 { self.net.streams[stream].opener } else { 1 - self.net.streams[stream].opener };
         if !conn_open || !self.is_running(dev, run) {
             return;
@@ -276,7 +339,7 @@ impl World {
                 if is_new {
                     known.open = true;
                     self.seen.insert(stream);
-                    let from = Inbound { tid: sees.0, address: sees.1, path: Path::Direct, local: None };
+                    let from = self.inbound_of(conn, end_index);
                     self.inbound(dev, id, conn_id(conn, end_index), from, protocol);
                 }
                 if self.net.streams[stream].ends[side].open {
@@ -367,11 +430,7 @@ impl World {
         if end.idle_stamp != stamp || end.held || !end.open || !at.up || self.net.has_streams(conn, side) {
             return;
         }
-        self.net.conns[conn].up = false;
-        self.net.conns[conn].late = true;
-        let wait = self.one_way();
-        self.schedule(wait, Ev::LossSeen { conn, side: 1 - side });
-        self.loss_seen(conn, side);
+        self.shut(conn, side);
     }
 
     /// The ends of a device that has stopped: the others find out.

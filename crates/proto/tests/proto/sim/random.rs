@@ -13,6 +13,7 @@ use handfast_proto::session::{Consent, Event, Options};
 
 use super::dht::{Manners, Node};
 use super::dice::Dice;
+use super::ledger::PairingFacts;
 use super::trace::Tell;
 use super::world::{Fate, Person, World};
 
@@ -67,6 +68,8 @@ fn build(world: &mut World) {
     world.settings.dial_loss = if dice.chance(20) { 20 } else { 0 };
     world.settings.put_loss = if dice.chance(20) { 30 } else { 0 };
     world.settings.late = if dice.chance(50) { 50 } else { 0 };
+    world.settings.punches = [0, 50, 100][dice.index(3)];
+    let hidden = if dice.chance(30) { 60 } else { 0 };
     world.add_nodes(2);
     let bad = [Manners::Mute, Manners::Replays, Manners::Invents, Manners::Honest];
     for _ in 0..world.dice.below(3) {
@@ -79,6 +82,9 @@ fn build(world: &mut World) {
         let dev = world.add_device(person);
         if world.dice.chance(20) {
             world.devices[dev].clock = world.dice.below(400_000) as i64 - 200_000;
+        }
+        if world.dice.chance(hidden) {
+            world.hide(dev);
         }
     }
 }
@@ -274,7 +280,10 @@ fn settle(world: &mut World) -> Tally {
     }
     // A joiner that gave up leaves a notice; the initiator that became paired hears it when it looks for the joiner.
     let orphan = |w: &World| {
-        w.ledger.pairings.iter().any(|(id, f)| f.joiner_expired && w.devices[f.initiator].stored(*id).is_some())
+        let is_one = |(id, f): (&_, &PairingFacts)| {
+            f.joiner_expired && w.devices[f.initiator].stored(*id).is_some() && !w.is_untold(*id)
+        };
+        w.ledger.pairings.iter().any(is_one)
     };
     if orphan(world) {
         // It no longer says where it is, so it can only be told at an address that the initiator knew.

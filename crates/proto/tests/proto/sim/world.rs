@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use handfast_proto::addr::{Address, Transport};
+use handfast_proto::addr::{Address, RelayAddress, Transport};
 use handfast_proto::cause::Cause;
 use handfast_proto::code::{Code, CodeInput};
 use handfast_proto::id::{Identity, JobId, PairingId, SessionId, Tid};
@@ -20,7 +20,7 @@ use super::dht::Node;
 use super::dice::Dice;
 use super::disk::{Owner, Write};
 use super::ledger::Ledger;
-use super::net::Net;
+use super::net::{Goal, Net};
 use super::trace::{Tell, Trace};
 
 /// A device, by its number.
@@ -36,7 +36,7 @@ pub(super) enum Ev {
     DiskDone { dev: Dev, run: u64 },
     DiskTold { dev: Dev, run: u64, write: Box<Write>, done: bool },
     Job { dev: Dev, run: u64, owner: Owner, job: JobId, result: JobResult },
-    DialArrives { dev: Dev, run: u64, owner: Owner, job: JobId, tid: Option<Tid>, addresses: Vec<Address> },
+    DialArrives { dev: Dev, run: u64, owner: Owner, job: JobId, goal: Goal },
     Put { dev: Dev, run: u64, owner: Owner, job: JobId, record: Record },
     NodeAnswers { dev: Dev, run: u64, owner: Owner, job: JobId, topic: Topic, node: usize },
     Arrives { stream: usize, side: usize },
@@ -65,6 +65,8 @@ pub(crate) struct Settings {
     pub(crate) put_loss: u64,
     /// Cuts after which what was under way still arrives, in a hundred.
     pub(crate) late: u64,
+    /// Relayed connections that get a direct one beside them, in a hundred.
+    pub(crate) punches: u64,
 }
 
 impl Default for Settings {
@@ -81,6 +83,7 @@ impl Default for Settings {
             dial_loss: 0,
             put_loss: 0,
             late: 0,
+            punches: 0,
         }
     }
 }
@@ -382,9 +385,7 @@ impl World {
             Ev::DiskDone { dev, run } => self.disk_done(dev, run),
             Ev::DiskTold { dev, run, write, done } => self.disk_told(dev, run, *write, done),
             Ev::Job { dev, run, owner, job, result } => self.job_done(dev, run, owner, job, result),
-            Ev::DialArrives { dev, run, owner, job, tid, addresses } => {
-                self.dial_arrives(dev, run, owner, job, tid, &addresses);
-            }
+            Ev::DialArrives { dev, run, owner, job, goal } => self.dial_arrives(dev, run, owner, job, &goal),
             Ev::Put { dev, run, owner, job, record } => self.put_done(dev, run, owner, job, &record),
             Ev::NodeAnswers { dev, run, owner, job, topic, node } => {
                 self.node_answers(dev, run, owner, job, topic, node);
@@ -482,6 +483,12 @@ impl World {
         );
         (self.endings(dev)[before], self.now - start)
     }
+}
+
+/// The relay of all who need one.
+pub(crate) fn relay() -> RelayAddress {
+    let ip = IpAddr::V4(Ipv4Addr::new(5, 8, 8, 8));
+    RelayAddress { relay: Address { ip, port: 4000, transport: Transport::Quic }, relay_tid: Tid([250; 32]) }
 }
 
 /// The addresses of a device; `n` differs after it moved.

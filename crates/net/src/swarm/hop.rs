@@ -1,0 +1,166 @@
+//! What a node gives as a relay (circuit v2), within limits of ours. The library's own end a circuit after two minutes or
+//! 128 KiB (trap 8). Trap 14: its server panics when a reservation times out while its renewal is being answered, so
+//! reservations last as long as the connection that they were made on.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use handfast_proto::addr::Subscriber;
+use libp2p::relay::{self, RateLimiter};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+use super::ids;
+use crate::rate::Rate;
+
+/// Peers that can be reached through us. One costs a connection that it keeps anyway, and an entry; it is a quarter of
+/// the connections that a node takes.
+const MAX_RESERVATIONS: usize = 1_024;
+
+/// Reservations of one peer beyond its first: one that has come back over a new network, while the old connection has
+/// not been missed yet.
+const MAX_RESERVATIONS_PER_PEER: usize = 3;
+
+/// No reservation ends before its connection does (trap 14).
+const RESERVATION: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// Connections that run through us. Each may hold 2 × 8 KiB under way, and two streams.
+const MAX_CIRCUITS: usize = 512;
+
+/// Those of one peer beyond its first, at either end: a device talks to a few others at a time.
+const MAX_CIRCUITS_PER_PEER: usize = 15;
+
+/// How long one lives: those who talk longer open another one, which others may be waiting for.
+const CIRCUIT_DURATION: Duration = Duration::from_secs(3600);
+
+/// Bytes of one in each direction: pairings, messages and modest files.
+const CIRCUIT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Reservations, and circuits, that one peer may ask for at once, and how soon it may ask for one more.
+const BURST_PER_PEER: NonZeroU32 = NonZeroU32::new(30).expect("30 is not 0");
+const REFILL_PER_PEER: Duration = Duration::from_secs(2);
+
+/// Reservations, and circuits, that may be asked for from one subscriber's addresses in a second: keys cost nothing, so a
+/// limit for a peer alone holds nobody back. Many devices may share one address.
+const PER_SUBSCRIBER: u8 = 8;
+
+/// The relay of a node; a device is none.
+pub(crate) type Behaviour = Toggle<relay::Behaviour>;
+
+/// The relay, where we are one.
+pub(crate) fn behaviour(own: PeerId, is_node: bool) -> Behaviour {
+    let relay = is_node.then(|| relay::Behaviour::new(own, config()));
+    Toggle::from(relay)
+}
+
+fn config() -> relay::Config {
+    relay::Config {
+        max_reservations: MAX_RESERVATIONS,
+        max_reservations_per_peer: MAX_RESERVATIONS_PER_PEER,
+        reservation_duration: RESERVATION,
+        reservation_rate_limiters: vec![per_subscriber()],
+        max_circuits: MAX_CIRCUITS,
+        max_circuits_per_peer: MAX_CIRCUITS_PER_PEER,
+        max_circuit_duration: CIRCUIT_DURATION,
+        max_circuit_bytes: CIRCUIT_BYTES,
+        circuit_src_rate_limiters: vec![per_subscriber()],
+    }
+    .reservation_rate_per_peer(BURST_PER_PEER, REFILL_PER_PEER)
+    .circuit_src_per_peer(BURST_PER_PEER, REFILL_PER_PEER)
+}
+
+fn per_subscriber() -> Box<dyn RateLimiter> {
+    let mut rate = Rate::new(PER_SUBSCRIBER, Instant::now());
+    Box::new(move |_: PeerId, address: &Multiaddr, now: std::time::Instant| {
+        let source = ids::address_of(address).map(|address| Subscriber::of(address.ip));
+        source.is_some_and(|source| rate.admit(source, Instant::from_std(now)))
+    })
+}
+
+/// What the relay has done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) reservations: usize,
+    pub(crate) circuits: usize,
+    pub(crate) circuits_total: u64,
+    pub(crate) denied: u64,
+}
+
+/// Counts what the relay tells.
+#[derive(Default)]
+pub(crate) struct Hop {
+    reserved: BTreeSet<PeerId>,
+    circuits: usize,
+    circuits_total: u64,
+    denied: u64,
+}
+
+impl Hop {
+    /// Takes an event of the relay; `is_connected` tells whether a peer still is.
+    #[expect(deprecated, reason = "the list of its events is complete only with those")]
+    pub(crate) fn on_event(&mut self, event: &relay::Event, is_connected: impl Fn(&PeerId) -> bool) {
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                self.reserved.insert(*src_peer_id);
+            }
+            // Told for each connection that ends, whether it had a reservation or not.
+            relay::Event::ReservationClosed { src_peer_id } if !is_connected(src_peer_id) => {
+                self.reserved.remove(src_peer_id);
+            }
+            relay::Event::ReservationTimedOut { src_peer_id } => {
+                self.reserved.remove(src_peer_id);
+            }
+            relay::Event::ReservationReqDenied { .. } | relay::Event::CircuitReqDenied { .. } => self.denied += 1,
+            relay::Event::CircuitReqAccepted { .. } => {
+                self.circuits += 1;
+                self.circuits_total += 1;
+            }
+            relay::Event::CircuitClosed { .. } => self.circuits = self.circuits.saturating_sub(1),
+            relay::Event::ReservationClosed { .. }
+            | relay::Event::StatusChanged { .. }
+            | relay::Event::ReservationReqAcceptFailed { .. }
+            | relay::Event::ReservationReqDenyFailed { .. }
+            | relay::Event::CircuitReqDenyFailed { .. }
+            | relay::Event::CircuitReqOutboundConnectFailed { .. }
+            | relay::Event::CircuitReqAcceptFailed { .. } => {}
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        let Hop { circuits, circuits_total, denied, .. } = *self;
+        Counts { reservations: self.reserved.len(), circuits, circuits_total, denied }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_is_counted_once_and_until_its_last_connection_ends() {
+        let (peer, mut hop) = (PeerId::random(), Hop::default());
+        let accepted = relay::Event::ReservationReqAccepted { src_peer_id: peer, renewed: false };
+        let closed = relay::Event::ReservationClosed { src_peer_id: peer };
+        hop.on_event(&accepted, |_| true);
+        hop.on_event(&accepted, |_| true);
+        hop.on_event(&closed, |_| true);
+        assert_eq!(hop.counts().reservations, 1);
+        hop.on_event(&closed, |_| false);
+        assert_eq!(hop.counts(), Counts::default());
+    }
+
+    #[test]
+    fn one_subscriber_asks_eight_times_a_second_under_however_many_keys_and_addresses() {
+        let mut limiter = per_subscriber();
+        let now = std::time::Instant::now();
+        let mut ask = |text: String| {
+            let address: Multiaddr = text.parse().expect("a multiaddr");
+            limiter.try_next(PeerId::random(), &address, now)
+        };
+        let admitted = (0..500).filter(|n| ask(format!("/ip6/2a0a:1:2:3::{n:x}/tcp/{}", 1_000 + n))).count();
+        assert_eq!(admitted, usize::from(PER_SUBSCRIBER));
+        assert!(!ask("/dns4/a.example/tcp/1".to_owned()), "whoever has no address has no place");
+    }
+}
