@@ -14,8 +14,8 @@ use crate::device::Device;
 /// Between two pings.
 const PACE: Duration = Duration::from_millis(100);
 
-/// Pings under way at once; the device lets in some clients more.
-const AT_ONCE: u32 = 10;
+/// Pings under way at once: no more than the streams that the other device lets one connection have.
+const AT_ONCE: u32 = 8;
 
 /// How long each may take: until it is its turn again.
 const WAIT: Duration = PACE.saturating_mul(AT_ONCE - 1);

@@ -6,7 +6,6 @@
 
 mod requests;
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
@@ -43,6 +42,9 @@ const BEFORE: usize = 20;
 
 /// How long the requests may take until the way opens, and altogether.
 const REQUESTS_LIMIT: Duration = Duration::from_secs(300);
+
+/// Of those without an answer so many are told one by one.
+const LOST_SHOWN: usize = 5;
 
 /// How often they are counted.
 const POLL: Duration = Duration::from_millis(10);
@@ -218,15 +220,26 @@ impl<'a> Closed<'a> {
     }
 }
 
+/// Why a request was not answered, and when.
+fn lost(request: &Request, changed: Option<Instant>) -> Option<String> {
+    let cause = request.result.as_ref().err()?;
+    let took = request.ended.saturating_duration_since(request.asked).as_millis();
+    let when = changed.map_or_else(
+        || "without any change".to_owned(),
+        |at| match request.asked.checked_duration_since(at) {
+            Some(after) => format!("{} ms after the change", after.as_millis()),
+            None => format!("{} ms before the change", at.saturating_duration_since(request.asked).as_millis()),
+        },
+    );
+    Some(format!("{cause} after {took} ms, sent {when}"))
+}
+
 fn report_requests(report: &mut Report, count: usize, asked: &Asked) {
     let Asked { requests, changed, took, told } = asked;
-    let mut lost = BTreeMap::<&str, usize>::new();
-    for cause in requests.iter().filter_map(|request| request.result.as_ref().err()) {
-        *lost.entry(cause).or_default() += 1;
-    }
     let answered = requests.iter().filter(|request| request.result.is_ok()).count();
-    let lost: Vec<String> = lost.iter().map(|(cause, count)| format!("{count} {cause}")).collect();
-    let seen = format!("{answered} of {count} {}", lost.join(", "));
+    let lost: Vec<String> = requests.iter().filter_map(|request| lost(request, changed[request.side])).collect();
+    let shown = lost.iter().take(LOST_SHOWN).cloned().collect::<Vec<_>>().join("; ");
+    let seen = format!("{answered} of {count} {shown}");
     report.check("every request is answered, once", answered == count && requests.len() == count, seen);
     // Each side by its own knowledge: when it asked, and when it was told of the change.
     let (mut before, mut during, mut after) = ([0; 2], [0; 2], [0; 2]);

@@ -10,8 +10,9 @@ use anyhow::Result;
 use crate::control::{Control, Pong};
 use crate::device::Device;
 
-/// Under way at once from one device; it lets in some clients more.
-const AT_ONCE: usize = 12;
+/// Under way at once from one device. One that has been answered ends while the next begins: together they are no more
+/// than the streams that the other device lets one connection have.
+const AT_ONCE: usize = 4;
 
 /// How long each may take.
 const WAIT: Duration = Duration::from_secs(20);
