@@ -1,6 +1,6 @@
 //! How things are, as programs see it: the JSON of `status`, `devices` and `pair status` (`docs/interface.md`).
 
-use handfast_proto::addr::Scope;
+use handfast_proto::addr::{Scope, classify, scope};
 use handfast_proto::addresses::OwnAddress;
 use handfast_proto::session::SessionStatus;
 use handfast_proto::stun::behaviour::{Behaviour, Filtering, Mapping};
@@ -75,13 +75,18 @@ pub struct AddressStatus {
     pub evidence: String,
 }
 
+/// Who may be told an address, as it is called.
+pub(crate) fn scope_name(ip: std::net::IpAddr) -> &'static str {
+    match scope(classify(ip)) {
+        Scope::Internet => "internet",
+        Scope::Lan => "lan",
+        Scope::None => "none",
+    }
+}
+
 impl From<&OwnAddress> for AddressStatus {
     fn from(own: &OwnAddress) -> AddressStatus {
-        let scope = match own.scope {
-            Scope::Internet => "internet",
-            Scope::Lan => "lan",
-            Scope::None => "none",
-        };
+        let scope = scope_name(own.address.ip);
         AddressStatus {
             address: own.address.to_string(),
             scope: scope.to_owned(),

@@ -19,6 +19,9 @@ const IN: &str = "lan0";
 /// The port of DNS.
 const DNS: u16 = 53;
 
+/// The port of the web, which nearly every network lets out to.
+pub(crate) const HTTPS: u16 = 443;
+
 /// What stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nat {
@@ -38,6 +41,8 @@ pub enum Nat {
     Carrier,
     /// A [`Nat::PortRestricted`] in a network that drops all UDP but DNS, both ways and without a word.
     NoUdp,
+    /// A [`Nat::PortRestricted`] in a network that lets out TCP to port 443, DNS, and nothing else.
+    Only443,
 }
 
 /// What STUN can show of it.
@@ -53,7 +58,7 @@ pub struct Kind {
 
 impl Nat {
     /// All of them.
-    pub const ALL: [Nat; 8] = [
+    pub const ALL: [Nat; 9] = [
         Nat::Open,
         Nat::Firewall,
         Nat::FullCone,
@@ -62,6 +67,7 @@ impl Nat {
         Nat::Symmetric,
         Nat::Carrier,
         Nat::NoUdp,
+        Nat::Only443,
     ];
 
     /// Its name in tables, and of the host behind it.
@@ -76,6 +82,7 @@ impl Nat {
             Nat::Symmetric => "symmetric",
             Nat::Carrier => "carrier",
             Nat::NoUdp => "no-udp",
+            Nat::Only443 => "only-443",
         }
     }
 
@@ -92,7 +99,7 @@ impl Nat {
             Nat::AddressRestricted => kind(same, Filtering::AddressDependent, Some(false)),
             Nat::PortRestricted | Nat::Carrier => kind(same, both, Some(false)),
             Nat::Symmetric => kind(Mapping::AddressAndPortDependent, both, Some(false)),
-            Nat::NoUdp => None,
+            Nat::NoUdp | Nat::Only443 => None,
         }
     }
 
@@ -122,11 +129,14 @@ impl Nat {
                 forwarded = format!("iifname \"{OUT}\" ip saddr @known meta l4proto {{ tcp, udp }} dnat to {inside}");
             }
             Nat::Symmetric => masquerade.push_str(" random,fully-random"),
-            Nat::NoUdp => {
+            Nat::NoUdp | Nat::Only443 => {
                 blocked = format!(
                     "iifname \"{IN}\" udp dport != {DNS} drop
                     iifname \"{OUT}\" udp sport != {DNS} drop"
                 );
+                if self == Nat::Only443 {
+                    blocked.push_str(&format!("\niifname \"{IN}\" tcp dport != {{ {DNS}, {HTTPS} }} drop"));
+                }
             }
         }
         // What nobody has asked for is dropped and not answered: an answer would tell a hole puncher to give up.
@@ -180,7 +190,12 @@ impl Routers {
     pub(crate) fn new(nat: Nat, lab: &LabName, number: u8, host: &str) -> Result<Routers> {
         let names: &[&str] = match nat {
             Nat::Open | Nat::Firewall => &[],
-            Nat::FullCone | Nat::AddressRestricted | Nat::PortRestricted | Nat::Symmetric | Nat::NoUdp => &["nat"],
+            Nat::FullCone
+            | Nat::AddressRestricted
+            | Nat::PortRestricted
+            | Nat::Symmetric
+            | Nat::NoUdp
+            | Nat::Only443 => &["nat"],
             Nat::Carrier => &["isp", "nat"],
         };
         let router = |name: &&str| {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 
 use crate::device::{base_env, binary};
+use crate::nat::HTTPS;
 use crate::process::{Line, Running, Start};
 use crate::topology::AccessHost;
 
@@ -166,6 +167,7 @@ impl ServeNodes {
         for listen in [
             format!("/ip4/{ipv4}/udp/{PORT}/quic-v1"),
             format!("/ip4/{ipv4}/tcp/{PORT}"),
+            format!("/ip4/{ipv4}/tcp/{HTTPS}"),
             format!("/ip6/{ipv6}/udp/{PORT}/quic-v1"),
             format!("/ip6/{ipv6}/tcp/{PORT}"),
         ] {

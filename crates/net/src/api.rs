@@ -142,6 +142,13 @@ pub enum Command {
         /// Relays that may lead to `tid`; none of them is used without it.
         relays: Vec<RelayAddress>,
     },
+    /// Who is at the other end of this connection has proven himself: if it runs through a relay, he may learn at which
+    /// public addresses we are seen, and both try a direct connection. Whom we have called ourselves may so from the
+    /// start. Comes of it what may, it is told as [`NetEvent::Connected`].
+    Punch {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Whether we want to be reached through relays: those of our bootstrap nodes that offer it are asked. What they
     /// have given stays with them until we disconnect; [`NetEvent::Relays`] tells what there is.
     Reserve {

@@ -6,8 +6,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
+use handfast_proto::addr::{InterfaceAddress, Path};
 use nix::sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket};
 use tokio::io::unix::AsyncFd;
+
+use crate::interfaces;
 
 /// Of rtnetlink(7): links, and the addresses and routes of both families.
 const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
@@ -23,14 +26,17 @@ const AT_ONCE: usize = 256;
 pub(crate) struct Way {
     /// The address of ours that they come from.
     pub(crate) source: IpAddr,
-    /// The router that leads out of our networks, for the family.
+    /// The router that leads out of our networks, for the family; none for what is in one of them.
     pub(crate) gateway: Option<IpAddr>,
 }
 
 /// The way to `ip`; `None` as long as there is none. Nothing is sent.
 pub(crate) fn way_to(ip: IpAddr) -> Option<Way> {
     let source = source_for(SocketAddr::new(ip, 9))?;
-    Some(Way { source, gateway: gateway(ip.is_ipv4()) })
+    let own: Vec<InterfaceAddress> = interfaces::list().into_iter().map(|interface| interface.address).collect();
+    let is_near = ip.is_loopback() || Path::of(ip, &own) == Path::Lan;
+    let gateway = if is_near { None } else { gateway(ip.is_ipv4()) };
+    Some(Way { source, gateway })
 }
 
 /// The source address for `far`: connecting a UDP socket asks the routes and sends nothing.

@@ -50,6 +50,11 @@ impl CodeKeys {
         &self.record
     }
 
+    /// Keeps the keys of the record alone; whoever has them can find the holder of the code and prove nothing.
+    pub(crate) fn into_record(self) -> RecordKeys {
+        self.record
+    }
+
     /// Where the record lies.
     pub fn topic(&self) -> Topic {
         self.record.topic()

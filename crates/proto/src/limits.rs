@@ -56,6 +56,11 @@ pub const STRIKE_REFUSAL: Duration = Duration::from_secs(600);
 pub const CONFIRMATION: Duration = Duration::from_secs(15);
 /// A handshake whose connection was lost can be resumed this long.
 pub const RESUME: Duration = Duration::from_secs(60);
+/// An initiator that is lost in the middle of a handshake is looked up at once and then after pauses that double from the
+/// first to the second: one that moves publishes anew within a second, and a lost one is given up after [`RESUME`].
+pub const REFIND_MIN: Duration = Duration::from_millis(500);
+/// See [`REFIND_MIN`].
+pub const REFIND_MAX: Duration = Duration::from_secs(4);
 /// A joiner that stored a pending pairing looks for the initiator this long before the session ends.
 pub const HELLO_RETRY: Duration = Duration::from_secs(30);
 /// Pause before a handshake that lost its connection dials again: doubled each time up to [`RESUME_REDIAL_MAX`], which
@@ -176,5 +181,9 @@ pub const GREETED: Duration = Duration::from_secs(1);
 pub const DOUBT: Duration = Duration::from_secs(2);
 /// Pings waiting for their answer, of one device.
 pub const MAX_PINGS: usize = 64;
+/// Pings of one peer that are being answered: those on the connections that it may have, with some room.
+pub const MAX_PING_STREAMS: usize = 16;
+/// Connections of one peer on which it has proven itself: two that crossed, one through a relay, and one after a move.
+pub const MAX_CONNECTIONS_OF_PEER: usize = 4;
 /// A ping without answer is lost after this long.
 pub const PING: Duration = Duration::from_secs(10);

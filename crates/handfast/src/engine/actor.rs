@@ -305,7 +305,7 @@ impl Actor {
             self.net_commands.push(NetCommand::ResetStream { stream });
             return;
         };
-        self.wires.add_stream(stream, protocol);
+        self.wires.add_inbound(stream, protocol, conn);
         match protocol {
             StreamProtocol::Pair => self.table.handle_inbound(stream, from),
             StreamProtocol::Hello => self.links.handle_hello_stream(stream, conn, from, now),

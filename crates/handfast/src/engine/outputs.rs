@@ -41,6 +41,11 @@ impl Actor {
                 self.wires.remove_stream(stream);
                 self.net_commands.push(NetCommand::ResetStream { stream });
             }
+            session::Output::Proven(stream) => {
+                if let Some(conn) = self.wires.conn_of(stream) {
+                    self.net_commands.push(NetCommand::Punch { conn });
+                }
+            }
             session::Output::Job(id, job) => self.table_job(id, job),
             session::Output::Cancel(id) => self.cancel(Owner::Table, id),
             session::Output::Event(event) => self.table_event(event),
@@ -205,6 +210,7 @@ impl Actor {
         match output {
             link::Output::Send { stream, frames } => self.net_commands.push(NetCommand::Send { stream, frames }),
             link::Output::Finish(stream) => self.close_stream(stream),
+            link::Output::Proven(conn) => self.net_commands.push(NetCommand::Punch { conn }),
             link::Output::Close(conn) => self.net_commands.push(NetCommand::CloseConnection { conn }),
             link::Output::Hold { conn, hold } => self.net_commands.push(NetCommand::Hold { conn, hold }),
             link::Output::Job(id, job) => self.links_job(id, job),

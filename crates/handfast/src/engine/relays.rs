@@ -6,7 +6,7 @@ use handfast_proto::addresses::{Evidence, Source};
 use handfast_proto::time::Now;
 
 use crate::engine::actor::Actor;
-use crate::status::AddressStatus;
+use crate::status::{AddressStatus, scope_name};
 
 /// What is known of relays.
 pub(super) struct Relays {
@@ -32,7 +32,7 @@ impl Relays {
     pub(super) fn status(&self) -> impl Iterator<Item = AddressStatus> {
         self.given.iter().map(|via| AddressStatus {
             address: circuit(via),
-            scope: "internet".to_owned(),
+            scope: scope_name(via.relay.ip).to_owned(),
             source: Source::Relay.name().to_owned(),
             evidence: Evidence::Listed.name().to_owned(),
         })

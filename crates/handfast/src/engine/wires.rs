@@ -39,7 +39,7 @@ struct Conn {
 pub(super) struct Wires {
     next: u64,
     jobs: BTreeMap<JobId, (Owner, JobId, Kind)>,
-    streams: BTreeMap<StreamId, StreamProtocol>,
+    streams: BTreeMap<StreamId, (StreamProtocol, Option<ConnId>)>,
     conns: BTreeMap<ConnId, Conn>,
     interfaces: Vec<InterfaceAddress>,
 }
@@ -92,17 +92,28 @@ impl Wires {
         Some(Inbound { tid, address, path, local })
     }
 
+    /// A stream that we have opened.
     pub(super) fn add_stream(&mut self, stream: StreamId, protocol: StreamProtocol) {
-        self.streams.insert(stream, protocol);
+        self.streams.insert(stream, (protocol, None));
+    }
+
+    /// A stream that a peer has opened on this connection.
+    pub(super) fn add_inbound(&mut self, stream: StreamId, protocol: StreamProtocol, conn: ConnId) {
+        self.streams.insert(stream, (protocol, Some(conn)));
+    }
+
+    /// The connection of a stream that a peer has opened.
+    pub(super) fn conn_of(&self, stream: StreamId) -> Option<ConnId> {
+        self.streams.get(&stream)?.1
     }
 
     pub(super) fn protocol(&self, stream: StreamId) -> Option<StreamProtocol> {
-        self.streams.get(&stream).copied()
+        self.streams.get(&stream).map(|(protocol, _)| *protocol)
     }
 
     /// A stream is over, or was closed by us: nothing more is told about it.
     pub(super) fn remove_stream(&mut self, stream: StreamId) -> Option<StreamProtocol> {
-        self.streams.remove(&stream)
+        self.streams.remove(&stream).map(|(protocol, _)| protocol)
     }
 
     /// How much is remembered: jobs, streams, connections. For the tests that look for leaks.

@@ -54,6 +54,7 @@ enum Best {
 
 const NO_HOLES: &str = "without UDP no hole can be counted on";
 const NO_TCP_PORT: &str = "the TCP port of a NAT is not observed yet";
+const ONLY_443: &str = "at port 443 there are only nodes";
 const NO_ONE_PORT: &str = "a NAT shows another port to each peer";
 
 /// Every pair of an initiator behind one of these (any if none is named) and a joiner behind anything; with `unordered`
@@ -94,6 +95,9 @@ pub fn run(options: &Options, pairs: &[Pair]) -> Result<Report> {
 
 /// What a pair must come to, from what its two networks do.
 fn best((one, other): Pair) -> Best {
+    if [one, other].contains(&Nat::Only443) {
+        return Best::Relay(ONLY_443);
+    }
     for (host, guest) in [(one, other), (other, one)] {
         if host.kind().is_some_and(|kind| kind.filtering == Filtering::EndpointIndependent) {
             // Whoever lets everybody in is reached by everybody who can speak to it.
@@ -387,6 +391,7 @@ mod tests {
         assert_eq!(best((Nat::NoUdp, Nat::Open)), Best::Direct);
         assert_eq!(best((Nat::FullCone, Nat::NoUdp)), Best::Relay(NO_TCP_PORT));
         assert_eq!(best((Nat::Firewall, Nat::NoUdp)), Best::Relay(NO_HOLES));
+        assert_eq!(best((Nat::Open, Nat::Only443)), Best::Relay(ONLY_443));
         assert_eq!(best((Nat::Symmetric, Nat::AddressRestricted)), Best::Relay(NO_ONE_PORT));
         assert_eq!(best((Nat::FullCone, Nat::Symmetric)), Best::Direct);
     }

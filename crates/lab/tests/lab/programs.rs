@@ -55,6 +55,7 @@ fn devices_behind_nats_pair_at_once_and_directly_where_that_can_be() {
         (Nat::PortRestricted, Nat::PortRestricted),
         (Nat::Symmetric, Nat::PortRestricted),
         (Nat::NoUdp, Nat::NoUdp),
+        (Nat::Only443, Nat::FullCone),
     ];
     check("matrix of NATs", 1, |options| nat_matrix::run(options, &pairs));
 }

@@ -1,6 +1,6 @@
 //! Links, namespaces and captures do what the measurements rely on.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -67,6 +67,25 @@ fn a_network_without_udp_lets_tcp_and_dns_through_and_nothing_else() {
         assert_eq!(answers(&Echo::start(&outside, outside.ipv4().into())), 0);
         assert_eq!(answers(&Echo::start_at(&outside, (outside.ipv4(), 53).into())), 2);
         transfer(&inside, &outside, &[7; 100_000]);
+    });
+}
+
+#[test]
+fn a_network_for_the_web_alone_lets_out_what_goes_to_its_port() {
+    in_lab("only port 443", || {
+        let lab = Lab::empty().behind(Nat::Only443, "inside").host("outside").build().expect("a lab");
+        let (inside, outside) = (lab.host("inside").expect("a host"), lab.host("outside").expect("a host"));
+        let connects = |port: u16| {
+            let at = SocketAddr::from((outside.ipv4(), port));
+            let listener = outside.namespace().enter(|| TcpListener::bind(at)).expect("the namespace exists");
+            let limit = Duration::from_millis(500);
+            let connected = inside.namespace().enter(|| TcpStream::connect_timeout(&at, limit));
+            let connected = connected.expect("the namespace exists").is_ok();
+            drop(listener);
+            connected
+        };
+        assert!(connects(443));
+        assert!(!connects(444));
     });
 }
 

@@ -7,7 +7,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{dcutr, identify, kad, relay};
 
 use super::records::Records;
-use super::{guard, hop, kademlia, liveness, punch, streams};
+use super::{circuits, guard, hop, kademlia, liveness, punch, streams};
 use crate::api::{Role, Timing};
 
 /// What is told about us: neutral on purpose, the same for every version and platform.
@@ -24,7 +24,7 @@ pub(crate) struct Behaviour {
     pub(crate) liveness: liveness::Behaviour,
     pub(crate) streams: streams::Behaviour,
     pub(crate) hop: hop::Behaviour,
-    pub(crate) circuits: relay::client::Behaviour,
+    pub(crate) circuits: circuits::Behaviour,
     pub(crate) punch: punch::Behaviour,
 }
 
@@ -36,8 +36,6 @@ pub(crate) enum Event {
     Streams(streams::Event),
     Hop(relay::Event),
     Punch(dcutr::Event),
-    /// What the relay client tells is told by its listeners as well.
-    Circuits,
 }
 
 impl Behaviour {
@@ -68,7 +66,7 @@ impl Behaviour {
             liveness: liveness::Behaviour::new(timing.silence),
             streams: streams::Behaviour::new(is_node),
             hop: hop::behaviour(own, is_node),
-            circuits,
+            circuits: circuits::Behaviour::new(circuits),
             punch: punch::Behaviour::new(own),
         }
     }
@@ -107,12 +105,6 @@ impl From<streams::Event> for Event {
 impl From<relay::Event> for Event {
     fn from(event: relay::Event) -> Event {
         Event::Hop(event)
-    }
-}
-
-impl From<relay::client::Event> for Event {
-    fn from(_: relay::client::Event) -> Event {
-        Event::Circuits
     }
 }
 

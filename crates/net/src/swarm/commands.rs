@@ -24,6 +24,7 @@ impl Driver {
                 self.dht.cancel_get(id, &mut self.swarm.behaviour_mut().kademlia);
             }
             Command::Dial { id, tid, addresses, relays } => self.dial(id, tid, &addresses, &relays),
+            Command::Punch { conn } => self.punch(conn),
             Command::Reserve { wanted } => self.reserve(wanted),
             Command::CancelDial { id } => {
                 for attempt in self.dials.cancel(id) {

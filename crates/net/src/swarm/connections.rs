@@ -42,7 +42,7 @@ impl Driver {
             SwarmEvent::Behaviour(Event::Punch(event)) => {
                 tracing::debug!(peer = %event.remote_peer_id, ok = event.result.is_ok(), "an upgrade ended");
             }
-            SwarmEvent::NewListenAddr { listener_id, address } if ids::relay_of(&address).is_some() => {
+            SwarmEvent::NewListenAddr { listener_id, address } if ids::is_circuit(&address) => {
                 self.reservations.given(listener_id);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_listening(&address),
@@ -53,8 +53,7 @@ impl Driver {
                     self.on_listener_gone(address);
                 }
             }
-            SwarmEvent::Behaviour(Event::Circuits)
-            | SwarmEvent::IncomingConnection { .. }
+            SwarmEvent::IncomingConnection { .. }
             | SwarmEvent::IncomingConnectionError { .. }
             | SwarmEvent::ListenerError { .. }
             | SwarmEvent::Dialing { .. }

@@ -57,13 +57,17 @@ pub(crate) fn circuit_of(relay: &RelayAddress, peer: Option<&PeerId>) -> Multiad
     }
 }
 
+/// Whether it leads through a relay, in whatever form.
+pub(crate) fn is_circuit(multiaddr: &Multiaddr) -> bool {
+    multiaddr.iter().any(|part| part == Protocol::P2pCircuit)
+}
+
 /// Where the relay of a circuit is: `<address>[/p2p/…]/p2p-circuit[/p2p/…]`. `None` for any other multiaddr.
 pub(crate) fn relay_of(multiaddr: &Multiaddr) -> Option<Address> {
     let mut parts = multiaddr.iter();
     let relay: Multiaddr = parts.by_ref().take_while(|part| *part != Protocol::P2pCircuit).collect();
-    let is_circuit = multiaddr.iter().any(|part| part == Protocol::P2pCircuit);
     let has_end = parts.next().is_none_or(|part| matches!(part, Protocol::P2p(_))) && parts.next().is_none();
-    address_of(&relay).filter(|_| is_circuit && has_end)
+    address_of(&relay).filter(|_| is_circuit(multiaddr) && has_end)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::driver::Driver;
 use super::stream_io::{FromStream, What};
 use super::{candidates, kademlia, streams};
-use crate::api::NetEvent;
+use crate::api::{NetEvent, Role};
 
 impl Driver {
     pub(super) fn on_kademlia(&mut self, event: kad::Event) {
@@ -51,15 +51,24 @@ impl Driver {
             return;
         };
         let (by, from) = (conn.tid, conn.address);
-        let is_relay = info.protocols.contains(&HOP_PROTOCOL_NAME) && !conn.relayed;
+        // Through a relay a peer sees nothing of where we are, and is no node: it may say what it likes of both.
+        if conn.relayed {
+            return;
+        }
+        // Whoever calls a device can say that it is a node: only those that we have called count there.
+        let counts = conn.endpoint.is_dialer() || self.role != Role::Device;
+        let is_seed = self.anchors.is_seed(&peer);
         if let Some(address) = candidates::observed(info, &conn.endpoint) {
-            self.swarm.behaviour_mut().punch.reached_at(&address);
+            // One liar is enough to send those who punch with us elsewhere: here the nodes that we were given are asked.
+            if is_seed {
+                self.swarm.behaviour_mut().punch.reached_at(&address);
+            }
             self.out.push(NetEvent::Observed { address, by, from });
         }
-        if is_relay && self.anchors.is_seed(&peer) {
+        if is_seed && info.protocols.contains(&HOP_PROTOCOL_NAME) {
             self.reservations.offered(peer, by, connection, from, Instant::now());
         }
-        if info.protocols.contains(&kademlia::PROTOCOL) {
+        if counts && info.protocols.contains(&kademlia::PROTOCOL) {
             self.swarm.behaviour_mut().kademlia.add_node(&peer, &info.listen_addrs);
             self.on_node(peer, connection);
         }

@@ -4,6 +4,7 @@
 mod anchors;
 mod behaviour;
 mod candidates;
+mod circuits;
 mod commands;
 mod connections;
 mod conns;

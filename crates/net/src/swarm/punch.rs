@@ -1,6 +1,7 @@
 //! Punches holes (DCUtR) where two devices have met at a relay. The library's behaviour tells and dials whatever it hears
-//! of; this wrapping tells only addresses of ours that are right for strangers, dials only public ones and not many, and
-//! adds what it lacks: connection reversal, for a side whose NAT maps each flow anew while the other lets everybody in.
+//! of; this wrapping tells only addresses of ours that are right for strangers, and to nobody who has only called us: the
+//! owner says who has proven himself. It dials only public addresses and not many, and adds what the library lacks:
+//! connection reversal, for a side whose NAT maps each flow anew while the other lets everybody in.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::task::{Context, Poll, Waker};
@@ -14,7 +15,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::handler::{ConnectionEvent, ConnectionHandlerEvent};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionId, DialError, DialFailure, FromSwarm, NetworkBehaviour,
-    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    NotifyHandler, SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, dcutr};
 use tokio::time::Instant;
@@ -29,12 +30,17 @@ const MAX_ADDRESSES: usize = 20;
 const BURST: u32 = 12;
 const REFILL: Duration = Duration::from_secs(5);
 
+/// Upgrades that one connection may ask of us: the library on the other end tries three times. More would let its maps
+/// grow, which it clears only when an upgrade succeeds.
+const MAX_ASKED: usize = 6;
+
 /// DCUtR with its limits.
 pub(crate) struct Behaviour {
     dcutr: dcutr::Behaviour,
     /// Dials of the library that have not ended.
     dials: BTreeMap<ConnectionId, PeerId>,
     reversals: VecDeque<DialOpts>,
+    trusted: VecDeque<(PeerId, ConnectionId)>,
     budget: Budget,
     waker: Option<Waker>,
 }
@@ -50,6 +56,7 @@ impl Behaviour {
             dcutr: dcutr::Behaviour::new(own),
             dials: BTreeMap::new(),
             reversals: VecDeque::new(),
+            trusted: VecDeque::new(),
             budget: Budget::new(Instant::now()),
             waker: None,
         }
@@ -60,6 +67,14 @@ impl Behaviour {
         if is_public(address) {
             let addr = &ids::multiaddr_of(address);
             self.dcutr.on_swarm_event(FromSwarm::NewExternalAddrCandidate(NewExternalAddrCandidate { addr }));
+        }
+    }
+
+    /// The peer at the other end of a connection through a relay may learn where we are, and make us dial it.
+    pub(crate) fn trust(&mut self, peer: PeerId, connection: ConnectionId) {
+        self.trusted.push_back((peer, connection));
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
         }
     }
 
@@ -109,7 +124,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.dcutr.handle_established_inbound_connection(id, peer, local, remote).map(Quiet)
+        self.dcutr.handle_established_inbound_connection(id, peer, local, remote).map(Quiet::closed)
     }
 
     fn handle_pending_outbound_connection(
@@ -137,7 +152,8 @@ impl NetworkBehaviour for Behaviour {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.dials.remove(&id);
-        self.dcutr.handle_established_outbound_connection(id, peer, address, role, port).map(Quiet)
+        // Whom we call we know.
+        self.dcutr.handle_established_outbound_connection(id, peer, address, role, port).map(Quiet::open)
     }
 
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
@@ -158,6 +174,10 @@ impl NetworkBehaviour for Behaviour {
         if let Some(opts) = self.reversals.pop_front() {
             return Poll::Ready(ToSwarm::Dial { opts });
         }
+        if let Some((peer_id, connection)) = self.trusted.pop_front() {
+            let handler = NotifyHandler::One(connection);
+            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Open });
+        }
         while let Poll::Ready(event) = self.dcutr.poll(cx) {
             if let ToSwarm::Dial { opts } = &event {
                 let (id, peer) = (opts.connection_id(), opts.get_peer_id());
@@ -169,7 +189,7 @@ impl NetworkBehaviour for Behaviour {
                 };
                 self.dials.insert(id, peer);
             }
-            return Poll::Ready(event);
+            return Poll::Ready(event.map_in(ToHandler::Inner));
         }
         self.waker = Some(cx.waker().clone());
         Poll::Pending
@@ -202,12 +222,34 @@ impl Budget {
     }
 }
 
-/// A handler that keeps no connection alive: the library's holds each one through a relay until it has tried three times,
-/// which on most never happens.
-pub(crate) struct Quiet<H>(H);
+/// What the behaviour says to one connection.
+#[derive(Debug)]
+pub(crate) enum ToHandler<In> {
+    /// The peer has proven himself.
+    Open,
+    Inner(In),
+}
+
+/// A handler that says nothing before the peer has proven himself, and keeps no connection alive: the library's holds each
+/// one through a relay until it has tried three times, which on most never happens.
+pub(crate) struct Quiet<H> {
+    inner: H,
+    open: bool,
+    asked: usize,
+}
+
+impl<H> Quiet<H> {
+    fn open(inner: H) -> Quiet<H> {
+        Quiet { inner, open: true, asked: 0 }
+    }
+
+    fn closed(inner: H) -> Quiet<H> {
+        Quiet { inner, open: false, asked: 0 }
+    }
+}
 
 impl<H: ConnectionHandler> ConnectionHandler for Quiet<H> {
-    type FromBehaviour = H::FromBehaviour;
+    type FromBehaviour = ToHandler<H::FromBehaviour>;
     type ToBehaviour = H::ToBehaviour;
     type InboundProtocol = H::InboundProtocol;
     type OutboundProtocol = H::OutboundProtocol;
@@ -215,33 +257,42 @@ impl<H: ConnectionHandler> ConnectionHandler for Quiet<H> {
     type OutboundOpenInfo = H::OutboundOpenInfo;
 
     fn listen_protocol(&self) -> SubstreamProtocol<H::InboundProtocol, H::InboundOpenInfo> {
-        self.0.listen_protocol()
+        self.inner.listen_protocol()
     }
 
     fn connection_keep_alive(&self) -> bool {
         false
     }
 
-    fn on_behaviour_event(&mut self, event: H::FromBehaviour) {
-        self.0.on_behaviour_event(event);
+    fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
+        match event {
+            ToHandler::Open => self.open = true,
+            ToHandler::Inner(event) => self.inner.on_behaviour_event(event),
+        }
     }
 
     fn on_connection_event(
         &mut self,
         event: ConnectionEvent<'_, H::InboundProtocol, H::OutboundProtocol, H::InboundOpenInfo, H::OutboundOpenInfo>,
     ) {
-        self.0.on_connection_event(event);
+        if let ConnectionEvent::FullyNegotiatedInbound(_) = event {
+            self.asked += 1;
+            if self.asked > MAX_ASKED {
+                return;
+            }
+        }
+        self.inner.on_connection_event(event);
     }
 
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<ConnectionHandlerEvent<H::OutboundProtocol, H::OutboundOpenInfo, H::ToBehaviour>> {
-        self.0.poll(cx)
+        if self.open { self.inner.poll(cx) } else { Poll::Pending }
     }
 
     fn poll_close(&mut self, cx: &mut Context<'_>) -> Poll<Option<H::ToBehaviour>> {
-        self.0.poll_close(cx)
+        self.inner.poll_close(cx)
     }
 }
 
@@ -269,6 +320,26 @@ mod tests {
             assert!(allowed(&addresses(&[public, bad])).is_none(), "{bad}");
         }
         assert!(allowed(&vec![addresses(&[public])[0].clone(); MAX_ADDRESSES + 1]).is_none());
+    }
+
+    #[test]
+    fn nobody_who_has_only_called_is_told_anything_and_whom_we_have_called_is() {
+        let (peer, relay) = (PeerId::random(), PeerId::random());
+        let circuit = format!("/ip4/5.1.7.2/udp/4001/quic-v1/p2p/{relay}/p2p-circuit");
+        let circuit: Multiaddr = circuit.parse().expect("a multiaddr");
+        let mut punch = Behaviour::new(PeerId::random());
+        let id = ConnectionId::new_unchecked(1);
+        let waker = std::task::Waker::noop();
+        let mut cx = Context::from_waker(waker);
+        let from = Multiaddr::empty().with(libp2p::multiaddr::Protocol::P2p(peer));
+        let handler = punch.handle_established_inbound_connection(id, peer, &circuit, &from);
+        let mut handler = handler.expect("let in");
+        assert!(handler.poll(&mut cx).is_pending());
+        punch.trust(peer, id);
+        let Poll::Ready(ToSwarm::NotifyHandler { event, .. }) = punch.poll(&mut cx) else { panic!("it is told") };
+        handler.on_behaviour_event(event);
+        assert!(handler.poll(&mut cx).is_ready(), "it asks for a stream");
+        assert!(!handler.connection_keep_alive());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What the driver does about relays: those that lead to us, and what we are as one.
 
+use handfast_proto::id::ConnId;
 use libp2p::{PeerId, relay};
 use tokio::time::Instant;
 
@@ -7,6 +8,14 @@ use super::driver::Driver;
 use crate::api::NetEvent;
 
 impl Driver {
+    /// The peer of a connection may learn where we are.
+    pub(super) fn punch(&mut self, conn: ConnId) {
+        if let Some(found) = self.conns.get(conn).filter(|conn| conn.relayed && !conn.closing) {
+            let (peer, connection) = (found.peer, found.swarm_id);
+            self.swarm.behaviour_mut().punch.trust(peer, connection);
+        }
+    }
+
     /// Whether the owner wants to be reached through relays.
     pub(super) fn reserve(&mut self, wanted: bool) {
         self.reservations.set_wanted(wanted);

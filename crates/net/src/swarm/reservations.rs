@@ -63,7 +63,13 @@ impl Reservations {
         let known = self.relays.iter_mut().find(|(known, _)| *known == peer);
         match known {
             Some((_, relay)) if relay.connections.iter().any(|(id, _)| *id == connection) => {}
-            Some((_, relay)) => relay.connections.push((connection, address)),
+            Some((_, relay)) => {
+                relay.connections.push((connection, address));
+                // Over the connection before, which may be dying, it could not be asked.
+                if let State::Idle(at) = &mut relay.state {
+                    *at = now.min(*at);
+                }
+            }
             None => {
                 let relay =
                     Relay { tid, connections: vec![(connection, address)], state: State::Idle(now), failures: 0 };

@@ -67,7 +67,8 @@ impl Roaming {
 fn is_lost(was: Option<Way>, to: &Address, own: &[IpAddr]) -> bool {
     let (Some(was), Some(is)) = (was, routes::way_to(to.ip)) else { return false };
     let keeps_its_source = to.transport == Transport::Tcp && own.contains(&was.source);
-    was.gateway != is.gateway || (was.source != is.source && !keeps_its_source)
+    let other_router = was.gateway.zip(is.gateway).is_some_and(|(was, is)| was != is);
+    other_router || (was.source != is.source && !keeps_its_source)
 }
 
 impl Driver {

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use handfast_net::{Bootstrap, Command, Config, Host, MAX_LOOKUPS, NetEvent, Role, Transport as _};
+use handfast_net::{Bootstrap, Command, Config, Host, MAX_LOOKUPS, NetEvent, Role, StreamProtocol, Transport as _};
 use handfast_proto::addr::Transport;
 use handfast_proto::records::RecordLimits;
+use handfast_proto::wire::frames::FrameType;
 use libp2p::kad;
 use libp2p::swarm::SwarmEvent;
 
 use crate::raw;
-use crate::support::{Peer, config, pick, quic, record, tcp};
+use crate::support::{Peer, config, frame, pick, quic, record, tcp};
 
 /// A network of nodes that all know the first, and all of each other.
 async fn network(count: u8) -> Vec<Peer> {
@@ -232,4 +233,25 @@ async fn who_connects_learns_no_address_and_no_version_of_a_device() {
     assert_eq!(info.listen_addrs, vec![]);
     assert_eq!((info.agent_version.as_str(), info.protocol_version.as_str()), ("handfast", "/handfast/1"));
     assert!(!info.protocols.contains(&raw::KAD));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_calls_a_device_is_no_node_of_its_however_it_looks() {
+    let known = Peer::node(1, vec![]).await;
+    let mut device = Peer::device(11, vec![known.bootstrap()]).await;
+    device.until_nodes(1).await;
+    let mut others = Vec::new();
+    for seed in 2..5 {
+        let mut stranger = Peer::node(seed, vec![]).await;
+        let conn = stranger.dial(Some(device.tid()), vec![device.address(Transport::Quic)]).await;
+        // What it is has arrived before this does.
+        let stream = stranger.open(conn, StreamProtocol::Pair).await;
+        stranger.write(stream, vec![frame(FrameType::P1, seed)]).await;
+        let (inbound, _, _) = device.accept().await;
+        assert_eq!(device.frame(inbound).await, frame(FrameType::P1, seed));
+        others.push(stranger);
+    }
+    assert_eq!(device.status().await.dht_peers, 1);
+    drop(known);
+    device.until_status(|status| status.dht_peers == 0).await;
 }

@@ -74,6 +74,8 @@ pub enum Output {
         /// Whether.
         hold: bool,
     },
+    /// The peer has proven itself on a connection through a relay: it may learn where we are, to make a direct one.
+    Proven(ConnId),
     /// Close a connection that is not needed any more; its end is reported like any other.
     Close(ConnId),
     /// Do something and report its result under the same id.

@@ -118,6 +118,9 @@ pub enum Output {
     Finish(StreamId),
     /// Abandon a stream: the handshake may go on elsewhere.
     Reset(StreamId),
+    /// Whoever is at the other end of this stream has proven the code: he may learn where we are, to make a direct
+    /// connection of one through a relay.
+    Proven(StreamId),
     /// Do something and report its result under the same id.
     Job(JobId, Job),
     /// The result is no longer wanted.
@@ -477,6 +480,10 @@ impl Context<'_> {
 
     fn send(&mut self, stream: StreamId, frames: Vec<Frame>) {
         self.out.push_back(Output::Send { stream, frames });
+    }
+
+    fn proven(&mut self, stream: StreamId) {
+        self.out.push_back(Output::Proven(stream));
     }
 
     fn finish(&mut self, stream: StreamId) {

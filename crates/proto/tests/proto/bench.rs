@@ -70,6 +70,8 @@ pub(crate) struct Bench {
     pub(crate) closed: Vec<StreamId>,
     /// How many of them were abandoned without an orderly end.
     pub(crate) reset: usize,
+    /// Streams through relays on which the code is proven.
+    pub(crate) proven: Vec<StreamId>,
     pub(crate) jobs: Vec<(JobId, Job)>,
     /// Pairings that were made durable as pending.
     pub(crate) stored: Vec<Agreement>,
@@ -112,6 +114,7 @@ impl Bench {
             sent: Vec::new(),
             closed: Vec::new(),
             reset: 0,
+            proven: Vec::new(),
             jobs: Vec::new(),
             stored: Vec::new(),
             stored_at: Vec::new(),
@@ -160,6 +163,7 @@ impl Bench {
                     self.closed.push(stream);
                     self.reset += 1;
                 }
+                Output::Proven(stream) => self.proven.push(stream),
                 Output::Job(id, Job::Store(change)) => {
                     match change {
                         StoreChange::Pending(pending) => {

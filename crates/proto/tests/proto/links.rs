@@ -151,6 +151,8 @@ pub(crate) struct Desk {
     closed: Vec<StreamId>,
     /// Connections that it gave up.
     pub(crate) given_up: Vec<ConnId>,
+    /// Connections through relays on which the peer may learn where we are.
+    pub(crate) proven: Vec<ConnId>,
     /// Connections that it keeps although nothing runs on them.
     pub(crate) held: BTreeSet<ConnId>,
     pub(crate) jobs: Vec<(JobId, Job)>,
@@ -196,6 +198,7 @@ impl Desk {
             links,
             own,
             given_up: Vec::new(),
+            proven: Vec::new(),
             held: BTreeSet::new(),
             now: Duration::ZERO,
             sent: Vec::new(),
@@ -219,6 +222,7 @@ impl Desk {
                 Output::Finish(stream) => self.closed.push(stream),
                 Output::Hold { conn, hold: true } => drop(self.held.insert(conn)),
                 Output::Hold { conn, hold: false } => drop(self.held.remove(&conn)),
+                Output::Proven(conn) => self.proven.push(conn),
                 Output::Close(conn) => self.given_up.push(conn),
                 Output::Job(id, job) => self.jobs.push((id, job)),
                 Output::Cancel(id) => self.jobs.retain(|(job, _)| *job != id),

@@ -101,6 +101,24 @@ fn c11_while_a_question_is_open_the_connection_may_break_and_the_answer_finds_th
 }
 
 #[test]
+fn c11_an_initiator_that_moves_to_another_network_while_a_question_is_open_is_found_there() {
+    for moves in [0, 1] {
+        for asked in [0, 1] {
+            let mut world = World::of(2);
+            world.devices[asked].person = Person::Yes(Duration::from_secs(20));
+            pairing(&mut world);
+            world.run_for(Duration::from_secs(5));
+            world.roam(moves);
+            let (ending, took) = world.ending(1);
+            ending.expect("paired");
+            assert!(took < Duration::from_secs(17), "{moves} moves, {asked} is asked: {took:?}");
+            world.run_for(Duration::from_secs(1));
+            assert_paired(&world, 0, 1);
+        }
+    }
+}
+
+#[test]
 fn each_message_of_the_hello_lost_once_and_the_link_comes_up() {
     for kind in HELLO {
         let mut world = World::of(2);

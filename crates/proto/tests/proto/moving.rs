@@ -148,3 +148,34 @@ fn a_new_pairing_is_greeted_on_the_relay_where_there_is_nothing_better_and_not_a
     desk.drain();
     assert_eq!(opening(&desk).map(|(_, conn)| conn), Some(ConnId(RELAYED)));
 }
+
+#[test]
+fn a_peer_keeps_four_connections_and_the_best_and_the_newest_of_them() {
+    let mut desk = desk();
+    for conn in 1..=8 {
+        welcome(&mut desk, conn, at(if conn == 2 { Path::Lan } else { Path::Direct }, inbound(THEIRS)));
+    }
+    assert_eq!(desk.given_up, [1, 3, 4, 5].map(ConnId));
+    assert_eq!(desk.links.path(ID).map(|(path, _)| path), Some(Path::Lan));
+    assert_eq!(ups(&desk), 1);
+}
+
+#[test]
+fn a_peer_is_answered_sixteen_pings_at_once_and_others_all_the_same() {
+    let mut desk = desk();
+    welcome(&mut desk, 5, inbound(THEIRS));
+    let answered = (0..40).filter(|_| !desk.ping_on(5).1.is_empty()).count();
+    assert_eq!(answered, limits::MAX_PING_STREAMS);
+}
+
+#[test]
+fn only_a_peer_that_has_proven_itself_on_a_relay_learns_where_we_are() {
+    let mut desk = desk();
+    arrives(&mut desk, RELAYED, through_relay(THEIRS));
+    desk.open_from(RELAYED, through_relay(THEIRS));
+    assert!(desk.proven.is_empty());
+    welcome(&mut desk, RELAYED, through_relay(THEIRS));
+    assert_eq!(desk.proven, [ConnId(RELAYED)]);
+    welcome(&mut desk, 2, inbound(THEIRS));
+    assert_eq!(desk.proven.len(), 1, "nothing is to be gained on a direct one");
+}

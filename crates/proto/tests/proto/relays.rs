@@ -366,6 +366,22 @@ fn a_joiner_that_comes_through_a_relay_is_not_taken_for_the_one_heard_at_the_rel
 }
 
 #[test]
+fn only_a_joiner_that_has_proven_the_code_through_a_relay_learns_where_we_are() {
+    let mut initiator = Bench::new(1);
+    let (_, code) = initiator.code(600);
+    let (_, other) = Bench::new(3).code(600);
+    for (guest, path, proven) in [(&other, Path::Relay, 0), (&code, Path::Direct, 0), (&code, Path::Relay, 1)] {
+        let mut guest = Guest::new(5, guest);
+        let (_, [p1, h1]) = guest.start(initiator.tid);
+        let stream = initiator.open_from(Inbound { path, ..through_relay(guest.tid) });
+        initiator.hand(stream, p1);
+        assert!(initiator.proven.is_empty(), "not before the proof");
+        initiator.hand(stream, h1);
+        assert_eq!(initiator.proven.len(), proven, "{path:?}");
+    }
+}
+
+#[test]
 fn c2_a_handshake_that_loses_its_relay_dials_tcp_apart_from_quic_and_relays() {
     for (addresses, expected) in [
         (vec![address(2), tcp(2)], vec![(vec![address(2)], vec![relay(1)]), (vec![tcp(2)], vec![])]),

@@ -78,7 +78,7 @@ impl<'a> Begun<'a> {
 }
 
 impl Side<'_> {
-    fn end(self, moved: Instant) -> Result<Ending> {
+    fn end(mut self, moved: Instant) -> Result<Ending> {
         let left = || AGREE_LIMIT.saturating_sub(moved.elapsed());
         // Without a question there is an end that says why.
         if let Ok(asked) = self.process.wait_event("approval_needed", left()) {
@@ -88,7 +88,11 @@ impl Side<'_> {
                 bail!("the answer was not taken: {} {}", output.stdout.trim(), output.stderr.trim());
             }
         }
-        Ok(Ending::of(&self.process.finish(left())?))
+        if self.process.wait(left())?.is_none() {
+            let last = self.process.events().pop().map(|event| event.json["event"].to_string());
+            bail!("still open after {AGREE_LIMIT:?}, the last it said is {}", last.unwrap_or_default());
+        }
+        Ok(Ending::of(&self.process.finish(COMMAND_LIMIT)?))
     }
 }
 

@@ -43,6 +43,9 @@ const STAY_MORE_MS: u64 = 3_000;
 /// A move in the middle of a pairing comes at most this long after the two are connected.
 const INTO_PAIRING_MS: u64 = 300;
 
+/// How long one way took to be answered.
+type Taken = fn(&Moved) -> Option<Duration>;
+
 /// A move, and what came of it.
 struct Moved {
     change: Change,
@@ -171,8 +174,7 @@ fn draw(moving: &MovingHost, used: &BTreeMap<Change, usize>, rng: &mut Rng) -> C
 fn report(options: &Options, all: &[Moved]) -> Report {
     let mut report =
         Report::of_times("a device moves: from the new network being up to the first answer, 25 ms one way");
-    let ways: [(&str, fn(&Moved) -> Option<Duration>); 2] =
-        [("from it", |moved| moved.from), ("to it", |moved| moved.to)];
+    let ways: [(&str, Taken); 2] = [("from it", |moved| moved.from), ("to it", |moved| moved.to)];
     let kinds = Change::ALL.into_iter().map(|kind| (kind.name(), Some(kind))).chain([("all", None)]);
     for (name, kind) in kinds {
         for (way, time) in ways {
@@ -214,7 +216,7 @@ fn report(options: &Options, all: &[Moved]) -> Report {
 /// How often each path was taken.
 fn paths(all: &[Moved], of: impl Fn(&Moved) -> &Vec<String>) -> String {
     let mut counts = BTreeMap::<&str, usize>::new();
-    for path in all.iter().flat_map(|moved| of(moved)) {
+    for path in all.iter().flat_map(of) {
         *counts.entry(path).or_default() += 1;
     }
     counts.iter().map(|(path, count)| format!("{path} {count}")).collect::<Vec<_>>().join(", ")

@@ -71,6 +71,18 @@ impl Links {
         }
     }
 
+    /// Gives up what a peer has more of than it can need: the oldest of those that are not used.
+    pub(super) fn give_up_surplus(&mut self, id: PairingId, new: ConnId, now: Now) {
+        while self.conns.values().filter(|c| c.pairing_id == id).count() > limits::MAX_CONNECTIONS_OF_PEER {
+            let best = self.best(id).map(|(conn, _)| conn);
+            let is_spare =
+                |(conn, c): &(&ConnId, &Certified)| c.pairing_id == id && **conn != new && Some(**conn) != best;
+            let oldest = self.conns.iter().filter(is_spare).min_by_key(|(_, c)| c.order).map(|(conn, _)| *conn);
+            let Some(oldest) = oldest else { return };
+            self.give_up(oldest, now);
+        }
+    }
+
     /// When the next one's time is over.
     pub(super) fn doubts_due(&self) -> Option<Time> {
         self.conns.values().filter_map(|c| c.doubt_until).min()

@@ -248,8 +248,12 @@ impl Links {
         // Each end holds every connection that both have proved themselves on: if each held only the first one it knows,
         // two that crossed would each be dropped by the other end.
         self.out.push_back(Output::Hold { conn, hold: true });
+        if from.path == Path::Relay {
+            self.out.push_back(Output::Proven(conn));
+        }
         self.path_changed(id, now);
         self.send_pings(id);
+        self.give_up_surplus(id, conn, now);
     }
 
     pub(super) fn refuse(&mut self, stream: StreamId, now: Now) -> Option<HelloStep> {

@@ -333,7 +333,9 @@ impl Links {
 
     /// Somebody opened a ping stream to us: only a paired device that has proved itself may.
     pub fn handle_ping_stream(&mut self, stream: StreamId, conn: ConnId) {
-        if self.authorised(conn).is_some() && self.ping_streams.len() < limits::MAX_PINGS {
+        let id = self.authorised(conn);
+        let of_peer = self.ping_streams.values().filter(|on| self.authorised(**on) == id).count();
+        if id.is_some() && of_peer < limits::MAX_PING_STREAMS {
             self.ping_streams.insert(stream, conn);
         } else {
             self.out.push_back(Output::Finish(stream));

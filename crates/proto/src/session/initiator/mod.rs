@@ -14,7 +14,7 @@ mod serving;
 
 use std::time::Duration;
 
-use crate::addr::{Address, Subscriber};
+use crate::addr::{Address, Path, Subscriber};
 use crate::cause::Cause;
 use crate::handshake::Refusal;
 use crate::handshake::initiator::{Next, P1};
@@ -293,6 +293,7 @@ impl Initiator {
         }
         attempt.lost = None;
         attempt.from = from;
+        proven(stream, &from, cx);
         if let Phase::Serving(_, Step::AwaitS3 { until, .. } | Step::AwaitH3 { until, .. }) = &mut self.phase {
             *until = cx.now.time + limits::HANDSHAKE_STEP;
         }
@@ -427,6 +428,7 @@ impl Initiator {
         }
         let (next, h2) = received.go_on(self.options.verify, cx.rng);
         cx.send(stream, vec![h2]);
+        proven(stream, &from, cx);
         if !is_nearby {
             self.connected(&from, cx);
         }
@@ -604,5 +606,12 @@ fn ending(outcome: Outcome) -> (Refusal, AdvertState) {
         Outcome::Failed(Cause::TooManyAttempts) => (Refusal::Burned, AdvertState::Burned),
         Outcome::Failed(Cause::Cancelled) => (Refusal::Cancelled, AdvertState::Cancelled),
         Outcome::Paired | Outcome::Failed(_) => (Refusal::Used, AdvertState::Used),
+    }
+}
+
+/// Through a relay both may now try a direct connection.
+fn proven(stream: StreamId, from: &Inbound, cx: &mut Context<'_>) {
+    if from.path == Path::Relay {
+        cx.proven(stream);
     }
 }

@@ -6,10 +6,12 @@ use crate::addr::{Address, Path, RelayAddress, Transport};
 use crate::handshake::joiner::{Comparing, ReceivedH4, SentH3, SentH5};
 use crate::id::{JobId, PairingId, StreamId, Tid};
 use crate::limits;
+use crate::session::joiner::refind::{Refind, or_look_up};
 use crate::session::joiner::search::Found;
 use crate::session::{Context, DialFailure, Job, PeerCard, Reached, earlier};
 use crate::time::Time;
 use crate::wire::frames::Frame;
+use crate::wire::record::Record;
 
 /// A handshake with the initiator that proved the code.
 pub(super) struct Agreed {
@@ -25,6 +27,8 @@ pub(super) struct Agreed {
     /// The S3 before it, as long as nothing shows that it arrived.
     pub(super) s3: Option<Frame>,
     link: Link,
+    /// Finds the initiator again, where there is a code and a DHT.
+    refind: Option<Refind>,
 }
 
 /// The stream of the handshake, or how it is being replaced.
@@ -73,7 +77,12 @@ impl Agreed {
     pub(super) fn new(found: Found, stream: StreamId, last: Frame) -> Agreed {
         let Found { tid, addresses, relays, path } = found;
         let link = Link::Up { stream };
-        Agreed { tid, addresses, relays, path, device: None, confirmed: false, last, s3: None, link }
+        Agreed { tid, addresses, relays, path, device: None, confirmed: false, last, s3: None, link, refind: None }
+    }
+
+    /// From now on it is looked up if it is lost.
+    pub(super) fn find_again_by(&mut self, refind: Option<Refind>) {
+        self.refind = refind;
     }
 
     /// The transport key that the handshake is bound to.
@@ -99,6 +108,8 @@ impl Agreed {
             } => earlier(Some(*until), Some(*since + limits::RESUME)),
             Link::Lost { since, .. } => Some(*since + limits::RESUME),
         };
+        let is_lost = matches!(self.link, Link::Lost { .. }) && step.resume_frame().is_some();
+        let lost = or_look_up(lost, self.refind.as_ref().filter(|_| is_lost));
         match step {
             Step::Compare { until, .. } | Step::AwaitH4 { until, .. } | Step::Question { until, .. } => {
                 earlier(Some(*until), lost)
@@ -123,6 +134,9 @@ impl Agreed {
 
     /// The stream broke.
     pub(super) fn lost(&mut self, now: Time) {
+        if let Some(refind) = &mut self.refind {
+            refind.start(now);
+        }
         self.link = Link::Lost { since: now, dials: 0, refused: 0, redial: Redial::Waiting { until: now } };
     }
 
@@ -138,6 +152,9 @@ impl Agreed {
     pub(super) fn redial(&mut self, cx: &mut Context<'_>) {
         let now = cx.now.time;
         let Link::Lost { dials, redial, .. } = &mut self.link else { return };
+        if let Some(refind) = &mut self.refind {
+            refind.run(cx);
+        }
         match redial {
             Redial::Waiting { until } if *until <= now => {
                 let mut dial = |transport, relays: Vec<RelayAddress>| {
@@ -175,6 +192,34 @@ impl Agreed {
         self.path = reached.path;
     }
 
+    /// A look-up brought a record. If it says something new of where the initiator is, that is tried at once.
+    pub(super) fn found(&mut self, id: JobId, record: &Record, cx: &mut Context<'_>) {
+        let refind = self.refind.as_mut();
+        let Some((addresses, relays)) = refind.and_then(|r| r.found(id, record, self.tid, cx.config.loopback)) else {
+            return;
+        };
+        let known: Vec<Address> = self.addresses.iter().copied().filter(|a| !addresses.contains(a)).collect();
+        self.addresses = addresses.into_iter().chain(known).take(limits::MAX_REMEMBERED).collect();
+        self.relays = relays;
+        if let Link::Lost { dials, refused, redial, .. } = &mut self.link
+            && !matches!(redial, Redial::Opening { .. })
+        {
+            if let Redial::Dialling { others, tcp, .. } = redial {
+                for job in [*others, *tcp].into_iter().flatten() {
+                    cx.cancel(job);
+                }
+            }
+            (*dials, *refused, *redial) = (0, 0, Redial::Waiting { until: cx.now.time });
+        }
+    }
+
+    /// A look-up has ended.
+    pub(super) fn looked_up(&mut self, id: JobId) {
+        if let Some(refind) = &mut self.refind {
+            refind.looked_up(id);
+        }
+    }
+
     pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
         let Link::Lost { dials, refused, redial, .. } = &mut self.link else { return };
         let Redial::Dialling { others, tcp, until } = redial else { return };
@@ -201,6 +246,9 @@ impl Agreed {
             Some(resume) if opening => {
                 cx.send(stream, [resume].into_iter().chain(self.s3.clone()).chain([self.last.clone()]).collect());
                 self.link = Link::Up { stream };
+                if let Some(refind) = &mut self.refind {
+                    refind.stop(cx);
+                }
                 if let Step::AwaitH6 { until, .. } = step {
                     *until = cx.now.time + limits::CONFIRMATION;
                 }
@@ -225,7 +273,10 @@ impl Agreed {
     }
 
     /// Ends whatever the handshake holds.
-    pub(super) fn close(&self, cx: &mut Context<'_>) {
+    pub(super) fn close(&mut self, cx: &mut Context<'_>) {
+        if let Some(refind) = &mut self.refind {
+            refind.stop(cx);
+        }
         match &self.link {
             Link::Up { stream } => cx.finish(*stream),
             Link::Lost { redial: Redial::Dialling { others, tcp, .. }, .. } => {

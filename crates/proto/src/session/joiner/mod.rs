@@ -10,6 +10,7 @@ mod agreed;
 mod ask;
 mod candidate;
 mod commit;
+mod refind;
 mod search;
 
 use crate::addr::{Address, Path};
@@ -107,7 +108,7 @@ impl Joiner {
 
     /// Gives way to what both people do otherwise: everything ends without a word and without news.
     pub(super) fn retire(&mut self, cx: &mut Context<'_>) {
-        match &self.phase {
+        match &mut self.phase {
             Phase::Searching(_) | Phase::Over { .. } => {}
             Phase::Asking(ask) => ask.close(cx),
             Phase::Agreed(agreed, _) => agreed.close(cx),
@@ -306,16 +307,16 @@ impl Joiner {
 
     pub(super) fn handle_job(&mut self, id: JobId, result: JobResult, cx: &mut Context<'_>) {
         match result {
-            JobResult::Found(record) => {
-                if let Phase::Searching(search) = &mut self.phase {
-                    search.found(id, &record, &self.id, cx);
-                }
-            }
-            JobResult::LookedUp { answered } => {
-                if let Some(search) = self.search() {
-                    search.looked_up(id, answered);
-                }
-            }
+            JobResult::Found(record) => match &mut self.phase {
+                Phase::Searching(search) => search.found(id, &record, &self.id, cx),
+                Phase::Agreed(agreed, _) => agreed.found(id, &record, cx),
+                Phase::Asking(_) | Phase::Over { .. } => {}
+            },
+            JobResult::LookedUp { answered } => match &mut self.phase {
+                Phase::Searching(search) => search.looked_up(id, answered),
+                Phase::Agreed(agreed, _) => agreed.looked_up(id),
+                Phase::Asking(_) | Phase::Over { .. } => {}
+            },
             JobResult::Dialled(reached) => self.dialled(id, reached, cx),
             JobResult::DialFailed(failure) => self.dial_failed(id, failure, cx),
             JobResult::StreamOpened(stream) => self.stream_opened(id, stream, cx),
@@ -412,13 +413,6 @@ impl Joiner {
         }
     }
 
-    fn search(&mut self) -> Option<&mut Search> {
-        match &mut self.phase {
-            Phase::Searching(search) => Some(search),
-            Phase::Asking(_) | Phase::Agreed(..) | Phase::Over { .. } => None,
-        }
-    }
-
     fn dialled(&mut self, id: JobId, reached: Reached, cx: &mut Context<'_>) {
         match &mut self.phase {
             Phase::Searching(search) => search.dialled(id, reached, &self.id, cx),
@@ -465,19 +459,27 @@ impl Joiner {
             Some(Proof::GoOn(proved, found)) => {
                 let (step, h3) = introduce(*proved, cx);
                 cx.send(stream, vec![h3.clone()]);
-                self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, h3)), step);
+                self.agree(Agreed::new(found, stream, h3), step);
             }
             Some(Proof::Compare(hs, s3, found)) => {
                 cx.send(stream, vec![s3.clone()]);
                 let step = Step::Compare { hs, asked: false, until: cx.now.time + limits::QUESTION };
-                self.phase = Phase::Agreed(Box::new(Agreed::new(found, stream, s3)), step);
+                self.agree(Agreed::new(found, stream, s3), step);
             }
             Some(Proof::Over(refusal)) => self.fail_search(over_cause(refusal), cx),
             None => {}
         }
     }
 
-    fn paired(&mut self, agreed: Agreed, pairing_id: PairingId, cx: &mut Context<'_>) {
+    /// The search is over; what is left of it finds the initiator again.
+    fn agree(&mut self, agreed: Agreed, step: Step) {
+        let before = std::mem::replace(&mut self.phase, Phase::Agreed(Box::new(agreed), step));
+        if let (Phase::Searching(search), Phase::Agreed(agreed, _)) = (before, &mut self.phase) {
+            agreed.find_again_by(search.into_refind());
+        }
+    }
+
+    fn paired(&mut self, mut agreed: Agreed, pairing_id: PairingId, cx: &mut Context<'_>) {
         agreed.close(cx);
         if let Some(device) = agreed.device.clone() {
             let elapsed = cx.now.time.since(self.started);
@@ -487,7 +489,7 @@ impl Joiner {
         self.finish(Outcome::Paired, agreed.device, Some(agreed.path), cx);
     }
 
-    fn fail(&mut self, agreed: Agreed, cause: Cause, cx: &mut Context<'_>) {
+    fn fail(&mut self, mut agreed: Agreed, cause: Cause, cx: &mut Context<'_>) {
         // Before it said who it is there was nothing but the comparison.
         if let (Some(whom), None) = (self.asked, &agreed.device)
             && matches!(cause, Cause::AuthenticationFailed | Cause::ConnectionLost)

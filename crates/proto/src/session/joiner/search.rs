@@ -11,6 +11,7 @@ use crate::id::{JobId, SessionId, StreamId, Tid};
 use crate::keys::CodeKeys;
 use crate::limits;
 use crate::session::joiner::candidate::{Candidate, State, progress};
+use crate::session::joiner::refind::Refind;
 use crate::session::joiner::{Target, tombstone_cause};
 use crate::session::vicinity::NetworkCheck;
 use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached, StreamEnd, best_first, earlier};
@@ -23,7 +24,7 @@ use crate::wire::{Malformed, Reader};
 /// Addresses kept for one candidate: those of two adverts.
 const MAX_ADDRESSES: usize = 12;
 
-/// Looking for somebody who proves the code. The keys of the code end with the search.
+/// Looking for somebody who proves the code. The keys of the code end with the search, those of its record aside.
 pub(super) struct Search {
     keys: CodeKeys,
     mode: Mode,
@@ -109,6 +110,11 @@ impl Search {
         if let (Some(tid), false) = (self.pin, hints.is_empty()) {
             self.add_candidate(Some(tid), &dialable(hints, cx.config.loopback), &[], FoundBy::Qr, session, cx);
         }
+    }
+
+    /// What finds the initiator again, once it has proved the code.
+    pub(super) fn into_refind(self) -> Option<Refind> {
+        self.look_up.enabled.then(|| Refind::new(self.keys.into_record(), self.newest))
     }
 
     pub(super) fn keys(&self) -> &CodeKeys {
@@ -610,7 +616,7 @@ impl LookUp {
     }
 }
 
-fn read_advert(plain: &[u8; PLAIN_LEN]) -> Result<Advert, Malformed> {
+pub(super) fn read_advert(plain: &[u8; PLAIN_LEN]) -> Result<Advert, Malformed> {
     let mut reader = Reader::new(plain);
     let advert = Advert::read(&mut reader)?;
     reader.zeros()?;

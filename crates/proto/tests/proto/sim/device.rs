@@ -301,7 +301,8 @@ impl World {
                 self.run(dev).jobs.remove(&(Owner::Table, id));
             }
             session::Output::Event(event) => self.table_event(dev, event),
-            session::Output::Window(..) => {}
+            // Holes are punched here whether anything is proven or not: the network decides on it, not the machines.
+            session::Output::Proven(_) | session::Output::Window(..) => {}
         }
     }
 
@@ -391,6 +392,7 @@ impl World {
             link::Output::Send { stream, frames } => self.send(stream, frames),
             link::Output::Finish(stream) => self.close(stream, StreamEnd::Finished),
             link::Output::Hold { conn, hold } => self.hold(conn, hold),
+            link::Output::Proven(_) => {}
             link::Output::Close(conn) => self.close_connection(conn),
             link::Output::Cancel(id) => {
                 self.run(dev).jobs.remove(&(owner, id));
