@@ -93,7 +93,7 @@ impl OpenStreams {
         let id = StreamId(self.next);
         let (commands, to_task) = mpsc::channel(WRITE_QUEUE);
         let (stop, on_stop) = oneshot::channel();
-        let kind = Kind { over_tcp: conn.address.transport == Transport::Tcp, first_frame };
+        let kind = Kind { over_yamux: conn.relayed || conn.address.transport == Transport::Tcp, first_frame };
         let channels = Channels { commands: to_task, stop: on_stop, events: self.events.clone() };
         tokio::spawn(stream_io::run(id, stream, kind, channels));
         let open =

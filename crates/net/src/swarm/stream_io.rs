@@ -70,8 +70,8 @@ pub(crate) enum What {
 /// What a stream is.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Kind {
-    /// Whether it runs over TCP, where a broken connection looks like the end of input.
-    pub(crate) over_tcp: bool,
+    /// Whether yamux carries it, over TCP or a relay: there a broken connection looks like the end of input.
+    pub(crate) over_yamux: bool,
     /// The time in which the first whole frame must come, if it must.
     pub(crate) first_frame: Option<Duration>,
 }
@@ -98,7 +98,7 @@ where
         budget: Budget::new(),
         grace: kind.first_frame.map(|_| now + GRACE),
         first_frame: kind.first_frame.map(|limit| now + limit),
-        over_tcp: kind.over_tcp,
+        over_yamux: kind.over_yamux,
         gone: false,
     };
     let outcome = task.serve().await;
@@ -142,7 +142,7 @@ struct Task<S> {
     budget: Budget,
     grace: Option<Instant>,
     first_frame: Option<Instant>,
-    over_tcp: bool,
+    over_yamux: bool,
     gone: bool,
 }
 
@@ -250,10 +250,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Task<S> {
         }
     }
 
-    /// Tells a peer that closed from a connection that broke: over TCP both are the end of input, but only after a
+    /// Tells a peer that closed from a connection that broke: over yamux both are the end of input, but only after a
     /// close the stream can still be written to.
     async fn end_of_input(&mut self) -> Outcome {
-        if self.over_tcp && matches!(futures::poll!(self.stream.write(&[])), Poll::Ready(Err(_))) {
+        if self.over_yamux && matches!(futures::poll!(self.stream.write(&[])), Poll::Ready(Err(_))) {
             return Outcome::Failed;
         }
         Outcome::Ended(if self.inbox.is_empty() { StreamEnd::Finished } else { StreamEnd::Garbage })

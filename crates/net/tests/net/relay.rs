@@ -252,3 +252,19 @@ async fn an_idle_connection_through_a_relay_ends() {
     assert!(start.elapsed() < Duration::from_secs(8), "{:?}", start.elapsed());
     alice.until(pick!(NetEvent::Disconnected { .. } => ())).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_relay_is_told_from_a_closed_stream() {
+    let (node, mut alice, relay) = reachable().await;
+    let mut bob = Peer::device(12, vec![node.bootstrap()]).await;
+    let (conn, _) = dial(&mut bob, &alice, vec![], vec![relay]).await.expect("connects");
+    let stream = bob.open(conn, StreamProtocol::Pair).await;
+    bob.write(stream, vec![frame(FrameType::P1, 3)]).await;
+    let (inbound, _, _) = alice.accept().await;
+    alice.frame(inbound).await;
+    node.net.end().await;
+    for (peer, of) in [(&mut alice, inbound), (&mut bob, stream)] {
+        let end = peer.until(pick!(NetEvent::StreamClosed { stream, end } if *stream == of => *end)).await;
+        assert_eq!(end, StreamEnd::Lost);
+    }
+}
