@@ -167,7 +167,9 @@ mod tests {
             let mapping = Mapping { gateway, method, inside, transport, outside_port: 4002, nonce: [7; 12] };
             let bytes = mapping.to_bytes();
             assert_eq!(Mapping::from_bytes(&bytes), Ok(mapping));
-            assert!(Mapping::from_bytes(&bytes[1..]).is_err() && Mapping::from_bytes(&[bytes, bytes].concat()).is_err());
+            assert!(
+                Mapping::from_bytes(&bytes[1..]).is_err() && Mapping::from_bytes(&[bytes, bytes].concat()).is_err()
+            );
             for (at, wrong) in [(4, 3), (11, 2)] {
                 let mut bytes = bytes;
                 bytes[at] = wrong;

@@ -102,11 +102,10 @@ fn it_is_renewed_at_half_the_lease_and_gone_when_the_router_is_deaf_until_its_en
 fn where_nobody_answers_it_is_tried_again_ever_later() {
     let mut mapper = mapper(Vec::new());
     let jobs = run(&mut mapper, at(0), at(24 * HOUR), no_answer);
-    assert_eq!(jobs[..3].iter().map(|(_, job)| job.mapping.method).collect::<Vec<_>>(), [
-        Method::Pcp,
-        Method::NatPmp,
-        Method::Upnp
-    ]);
+    assert_eq!(
+        jobs[..3].iter().map(|(_, job)| job.mapping.method).collect::<Vec<_>>(),
+        [Method::Pcp, Method::NatPmp, Method::Upnp]
+    );
     assert!(jobs.len() < 600, "{}", jobs.len());
     let last = jobs.iter().rev().find(|(_, job)| job.mapping.method == Method::Pcp).expect("one").0;
     assert!(at(24 * HOUR).since(last) <= RETRY_MAX, "still now and then");
@@ -267,9 +266,8 @@ fn outcome() -> impl Strategy<Value = Outcome> {
     ];
     let ip = prop_oneof![Just(PUBLIC), any::<u32>().prop_map(Ipv4Addr::from)];
     let lease = prop_oneof![Just(0), 0u32..200, any::<u32>()];
-    let granted = (ip, any::<u16>(), lease).prop_map(|(ip, port, lease)| {
-        Outcome::Mapped(Granted { outside: SocketAddrV4::new(ip, port), lease })
-    });
+    let granted = (ip, any::<u16>(), lease)
+        .prop_map(|(ip, port, lease)| Outcome::Mapped(Granted { outside: SocketAddrV4::new(ip, port), lease }));
     prop_oneof![granted, refusal.prop_map(Outcome::Failed), Just(Outcome::Removed)]
 }
 
