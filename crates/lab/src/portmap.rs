@@ -19,8 +19,8 @@ use crate::topology::{AccessHost, Lab};
 const INSIDE: &str = "lan0";
 const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 1);
 
-/// The shortest lease that miniupnpd lets a configuration ask for.
-pub const LEASE: Duration = Duration::from_secs(120);
+/// The longest lease that it gives where it speaks [`Speaks::Packets`].
+pub const LEASE: Duration = Duration::from_secs(80);
 
 /// How long the daemon may take to start, and one look whether it did.
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -153,7 +153,7 @@ fn start(router: &AccessHost, speaks: Speaks) -> Result<Running> {
         &config,
         format!(
             "ext_ifname={OUT}\nlistening_ip={INSIDE}\nhttp_port=0\nenable_natpmp={packets}\nenable_upnp={upnp}\n\
-             min_lifetime={lease}\nmax_lifetime={lease}\nupnp_table_name=filter\nupnp_nat_table_name=filter\n\
+             min_lifetime=60\nmax_lifetime={lease}\nupnp_table_name=filter\nupnp_nat_table_name=filter\n\
              upnp_forward_chain=let_in\nupnp_nat_chain=mapped\nupnp_nat_postrouting_chain=mapped_out\n\
              secure_mode=yes\nsystem_uptime=yes\nuuid=6d0f3c1e-6a0c-4f43-9d0e-0a3c2f1b7a10\n\
              allow 1024-65535 192.168.90.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
