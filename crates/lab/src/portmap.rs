@@ -1,11 +1,13 @@
 //! A router at home that maps ports when it is asked to: miniupnpd, of the Debian package `miniupnpd-nftables`, on a
 //! router that otherwise lets in nothing but answers.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use handfast_proto::addr::Transport;
+use handfast_proto::portmap::{Granted, Job, Mapping, Method, Outcome, Task};
 
 use crate::device::base_env;
 use crate::host::Host;
@@ -18,9 +20,10 @@ use crate::topology::{AccessHost, Lab};
 /// The network behind it.
 const INSIDE: &str = "lan0";
 const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 1);
+const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
 
-/// The longest lease that it gives where it speaks [`Speaks::Packets`].
-pub const LEASE: Duration = Duration::from_secs(80);
+/// The longest lease that it gives, in seconds, where it speaks [`Speaks::Packets`].
+pub const LEASE: u32 = 80;
 
 /// How long the daemon may take to start, and one look whether it did.
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -81,7 +84,7 @@ impl PortMapper {
         router.namespace().nft(&rules())?;
         let namespace = Namespace::create(&of_lab, "inside")?;
         switches.plug(INSIDE, &namespace, "eth0")?;
-        router::up(&namespace, "eth0", Ipv4Addr::new(192, 168, 90, 11))?;
+        router::up(&namespace, "eth0", BEHIND)?;
         namespace.ip(&["route", "add", "default", "via", &OURS.to_string()])?;
         let inside = Host::with_sysfs(&format!("{}-inside", speaks.host()), namespace, lab.dir())?;
         let daemon = start(&router, speaks)?;
@@ -98,6 +101,26 @@ impl PortMapper {
     #[must_use]
     pub fn public(&self) -> Ipv4Addr {
         self.router.ipv4()
+    }
+
+    /// Has a port mapped that nobody listens at and nobody renews.
+    ///
+    /// # Errors
+    /// When the router does not want to.
+    pub fn map_and_forget(&self, method: Method) -> Result<Granted> {
+        let port = 5_555;
+        let inside = SocketAddrV4::new(BEHIND, port);
+        let (transport, nonce) = (Transport::Tcp, [5; 12]);
+        let mapping = Mapping { gateway: OURS, method, inside, transport, outside_port: port, nonce };
+        let job = Job { mapping, task: Task::Map { lease: 1_800 } };
+        let outcome = self.inside.namespace().enter(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            Ok::<_, std::io::Error>(runtime.block_on(handfast_net::portmap::run(job)))
+        })??;
+        match outcome {
+            Outcome::Mapped(granted) => Ok(granted),
+            Outcome::Removed | Outcome::Failed(_) => bail!("{method:?}: {outcome:?}"),
+        }
     }
 
     /// What it maps now, in the words of nft.
@@ -148,12 +171,11 @@ fn start(router: &AccessHost, speaks: Speaks) -> Result<Running> {
     let dir = router.home().join("miniupnpd");
     std::fs::create_dir_all(&dir)?;
     let config = dir.join("miniupnpd.conf");
-    let lease = LEASE.as_secs();
     std::fs::write(
         &config,
         format!(
             "ext_ifname={OUT}\nlistening_ip={INSIDE}\nhttp_port=0\nenable_natpmp={packets}\nenable_upnp={upnp}\n\
-             min_lifetime=60\nmax_lifetime={lease}\nupnp_table_name=filter\nupnp_nat_table_name=filter\n\
+             min_lifetime=60\nmax_lifetime={LEASE}\nupnp_table_name=filter\nupnp_nat_table_name=filter\n\
              upnp_forward_chain=let_in\nupnp_nat_chain=mapped\nupnp_nat_postrouting_chain=mapped_out\n\
              secure_mode=yes\nsystem_uptime=yes\nuuid=6d0f3c1e-6a0c-4f43-9d0e-0a3c2f1b7a10\n\
              allow 1024-65535 192.168.90.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
