@@ -1,9 +1,8 @@
 //! Asks routers to map ports, and to forget it: one job of `proto::portmap` at a time, each with an end in time. Nothing
 //! here decides.
 //!
-//! Nobody but the router of the job is spoken to. PCP and NAT-PMP are a packet there and one back; UPnP is igd-next's
-//! ([decision 15](../../../../docs/decisions/0015-port-mapping.md)), which is pointed at the router alone and follows no
-//! address of anybody else.
+//! Nobody but the router of the job is spoken to. PCP and NAT-PMP are a packet there and one back; UPnP is igd-next's,
+//! which is pointed at the router alone and follows no address of anybody else (decision 0015).
 
 mod upnp;
 

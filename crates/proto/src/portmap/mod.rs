@@ -2,7 +2,7 @@
 //!
 //! `mapper.rs` says what is asked of which router, when, and what is believed of its answers; `messages.rs` has the
 //! messages of PCP (RFC 6887) and NAT-PMP (RFC 6886). UPnP-IGD is spoken by a library, in `net`
-//! ([decision 15](../../../../docs/decisions/0015-port-mapping.md)).
+//! (decision 0015).
 
 mod mapper;
 pub mod messages;
