@@ -21,6 +21,7 @@ use crate::topology::{AccessHost, Lab};
 const INSIDE: &str = "lan0";
 const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 1);
 const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
+const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 12);
 
 /// The longest lease that it gives, in seconds, where it speaks [`Speaks::Packets`].
 pub const LEASE: u32 = 80;
@@ -61,11 +62,12 @@ impl Speaks {
     }
 }
 
-/// Such a router, and the one host behind it. (The daemon ends before its host is taken away.)
+/// Such a router, the host behind it and a neighbour. (The daemon ends before its host is taken away.)
 pub struct PortMapper {
     _daemon: Running,
     router: AccessHost,
     inside: Host,
+    neighbour: Namespace,
     _switches: Switches,
 }
 
@@ -86,9 +88,12 @@ impl PortMapper {
         switches.plug(INSIDE, &namespace, "eth0")?;
         router::up(&namespace, "eth0", BEHIND)?;
         namespace.ip(&["route", "add", "default", "via", &OURS.to_string()])?;
+        let neighbour = Namespace::create(&of_lab, "neighbour")?;
+        switches.plug(INSIDE, &neighbour, "eth0")?;
+        router::up(&neighbour, "eth0", NEIGHBOUR)?;
         let inside = Host::with_sysfs(&format!("{}-inside", speaks.host()), namespace, lab.dir())?;
         let daemon = start(&router, speaks)?;
-        Ok(PortMapper { _daemon: daemon, router, inside, _switches: switches })
+        Ok(PortMapper { _daemon: daemon, router, inside, neighbour, _switches: switches })
     }
 
     /// The host behind it.
@@ -108,19 +113,16 @@ impl PortMapper {
     /// # Errors
     /// When the router does not want to.
     pub fn map_and_forget(&self, method: Method) -> Result<Granted> {
-        let port = 5_555;
-        let inside = SocketAddrV4::new(BEHIND, port);
-        let (transport, nonce) = (Transport::Tcp, [5; 12]);
-        let mapping = Mapping { gateway: OURS, method, inside, transport, outside_port: port, nonce };
-        let job = Job { mapping, task: Task::Map { lease: 1_800 } };
-        let outcome = self.inside.namespace().enter(|| {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            Ok::<_, std::io::Error>(runtime.block_on(handfast_net::portmap::run(job)))
-        })??;
-        match outcome {
-            Outcome::Mapped(granted) => Ok(granted),
-            Outcome::Removed | Outcome::Failed(_) => bail!("{method:?}: {outcome:?}"),
-        }
+        map(self.inside.namespace(), method, SocketAddrV4::new(BEHIND, 5_555), Transport::Tcp)
+    }
+
+    /// Gives the UDP port of this number to another host of the network, by UPnP.
+    ///
+    /// # Errors
+    /// When the router does not want to.
+    pub fn give_away(&self, port: u16) -> Result<()> {
+        let inside = SocketAddrV4::new(NEIGHBOUR, port);
+        map(&self.neighbour, Method::Upnp, inside, Transport::Quic).map(|_| ())
     }
 
     /// What it maps now, in the words of nft.
@@ -130,6 +132,21 @@ impl PortMapper {
     pub fn mapped(&self) -> Result<Vec<String>> {
         let rules = self.router.namespace().tool("nft", &["list", "chain", "inet", "filter", "mapped"])?;
         Ok(rules.lines().map(str::trim).filter(|rule| rule.contains("dnat")).map(str::to_owned).collect())
+    }
+}
+
+/// Asks the router once, from this host.
+fn map(from: &Namespace, method: Method, inside: SocketAddrV4, transport: Transport) -> Result<Granted> {
+    let (port, nonce) = (inside.port(), [5; 12]);
+    let mapping = Mapping { gateway: OURS, method, inside, transport, outside_port: port, nonce };
+    let job = Job { mapping, task: Task::Map { lease: 1_800 } };
+    let outcome = from.enter(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok::<_, std::io::Error>(runtime.block_on(handfast_net::portmap::run(job)))
+    })??;
+    match outcome {
+        Outcome::Mapped(granted) => Ok(granted),
+        Outcome::Removed | Outcome::Failed(_) => bail!("{method:?}: {outcome:?}"),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use handfast_proto::portmap::Method;
 
 use super::pairing::{check_mutual, finish, join, offer};
@@ -91,13 +91,22 @@ fn play(world: &World, speaks: Speaks, report: &mut Report) -> Result<()> {
     report.check(&what("gone after kill -9 and restart"), cleaned.is_ok(), format!("{cleaned:?}"));
     let cleaned = begun.elapsed();
 
-    // A pairing that comes in by it.
+    // A pairing that comes in by it, with UPnP at another port than the device's own, which a neighbour has.
+    let port = quic_port(&alice)?;
+    let others = usize::from(speaks == Speaks::Upnp);
+    if speaks == Speaks::Upnp {
+        router.give_away(port)?;
+    }
     let offered = Instant::now();
     let offer = offer(&alice, &["--yes"])?;
-    wait(&router, PORTS, MAPPED_LIMIT)?;
+    wait(&router, others + PORTS, MAPPED_LIMIT)?;
     let mapped = offered.elapsed();
     let told = status(&alice, &router)?;
     report.check(&what("status names both ports"), told.len() == PORTS, format!("{told:?}"));
+    if speaks == Speaks::Upnp {
+        let is_another = !told.iter().any(|address| address.contains(&format!("/udp/{port}/")));
+        report.check(&what("another port where a neighbour has ours"), is_another, format!("{port} is his: {told:?}"));
+    }
     let pairing = finish(offer, |words| join(&bob, words, &["--yes"]))?;
     check_mutual(&alice, &bob)?;
     let to_alice = alice.status()?.id;
@@ -124,7 +133,8 @@ fn play(world: &World, speaks: Speaks, report: &mut Report) -> Result<()> {
     let begun = Instant::now();
     alice.stop()?;
     let stopped = begun.elapsed();
-    report.check(&what("gone after stop"), router.mapped()?.is_empty(), format!("{:?}", router.mapped()?));
+    let rules = router.mapped()?;
+    report.check(&what("gone after stop, and nobody else's"), rules.len() == others, format!("{rules:?}"));
     let ms = |time: Duration| time.as_millis().to_string();
     report.row(vec![speaks.name().to_owned(), ms(mapped), ms(pairing.both()), pong.address, ms(stopped), ms(cleaned)]);
     bob.stop()?;
@@ -142,6 +152,13 @@ fn wait(router: &PortMapper, count: usize, limit: Duration) -> Result<()> {
         ensure!(begun.elapsed() < limit, "{count} ports were to be mapped: {rules:?}");
         std::thread::sleep(POLL);
     }
+}
+
+/// The UDP port that a device listens at.
+fn quic_port(device: &Device) -> Result<u16> {
+    let own = device.status()?.addresses;
+    let port = own.iter().find_map(|own| own.address.strip_prefix("/ip4/192.168.90.11/udp/")?.split('/').next());
+    Ok(port.context("it listens behind the router")?.parse()?)
 }
 
 /// The mapped addresses in `status`, once they are as many as there are ports.
