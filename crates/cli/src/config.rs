@@ -30,6 +30,8 @@ struct Config {
     #[serde(default)]
     no_relay: bool,
     #[serde(default)]
+    no_port_mapping: bool,
+    #[serde(default)]
     offline: bool,
 }
 
@@ -85,6 +87,7 @@ fn network(path: &Path, config: &Config, args: &NetworkArgs) -> Result<Network, 
         },
         no_lan: args.no_lan || config.no_lan,
         no_relay: args.no_relay || config.no_relay,
+        no_port_mapping: args.no_port_mapping || config.no_port_mapping || offline,
         // Nodes of the DHT may be anywhere, so a device that stays in its network asks none.
         no_dht: args.no_dht || config.no_dht || offline,
     })
@@ -100,8 +103,9 @@ fn read(path: &Path) -> Result<Config, Error> {
     let mut text = String::new();
     file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
     toml::from_str(&text).map_err(|error| {
-        Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end()))
-            .with_hint("the keys are name, listen, bootstrap, stun, no_lan, no_dht, no_relay and offline")
+        Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end())).with_hint(
+            "the keys are name, listen, bootstrap, stun, no_lan, no_dht, no_relay, no_port_mapping and offline",
+        )
     })
 }
 
@@ -146,7 +150,9 @@ mod tests {
         let args = NetworkArgs { listen, offline: true, ..NetworkArgs::default() };
         let from_args = with_config(&text, &args).expect("good");
         assert!(from_args.contains("127.0.0.9") && !from_args.contains("127.0.0.1,"), "{from_args}");
-        assert!(from_args.contains("no_dht: true"));
+        assert!(from_args.contains("no_dht: true") && from_args.contains("no_port_mapping: true"));
+        let from_file = with_config("no_port_mapping = true", &NetworkArgs::default()).expect("good");
+        assert!(from_file.contains("no_port_mapping: true") && from_file.contains("no_dht: false"));
     }
 
     #[test]

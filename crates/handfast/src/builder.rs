@@ -25,6 +25,8 @@ pub struct Network {
     pub no_lan: bool,
     /// Neither be reached through relays nor reach others through them.
     pub no_relay: bool,
+    /// Ask no router to let others in.
+    pub no_port_mapping: bool,
 }
 
 /// Sets up a device.

@@ -42,6 +42,7 @@ pub mod nat;
 pub mod ns;
 pub mod pcap;
 pub mod peer;
+pub mod portmap;
 pub mod process;
 pub mod procfs;
 mod raw;

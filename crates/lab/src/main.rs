@@ -11,8 +11,8 @@ use handfast_lab::lock::LabLock;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings, race,
-    relay_attack, restart, roaming, same_nat, upgrade,
+    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings,
+    port_mapping, race, relay_attack, restart, roaming, same_nat, upgrade,
 };
 use handfast_lab::skip;
 
@@ -165,6 +165,8 @@ enum Command {
         #[arg(long)]
         unordered: bool,
     },
+    /// A router that maps ports: reached from outside, renewed, gone after a stop and after a crash.
+    PortMapping,
     /// A relay that is flooded, filled, stalled and fed garbage goes on serving others, in bounded memory.
     RelayAttack,
     /// A device changes address, router and network while it is paired and while it pairs: how soon pings are answered.
@@ -247,6 +249,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::NatMatrix { initiators, unordered } => {
             nat_matrix::run(&options(1), &nat_matrix::pairs(initiators, *unordered))
         }
+        Command::PortMapping => port_mapping::run(&options(1)),
         Command::RelayAttack => relay_attack::run(&options(1)),
         Command::Roaming { moves, mid_pairing } => roaming::run(&options(*moves), *mid_pairing),
         Command::Upgrade { runs, requests } => upgrade::run(&options(*runs), *requests),

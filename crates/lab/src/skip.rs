@@ -43,6 +43,12 @@ pub fn coturn() -> Option<String> {
     missing.then(|| "missing Debian packages: coturn".to_owned())
 }
 
+/// As [`reason`], for tests that also need a router that maps ports (package `miniupnpd-nftables`).
+#[must_use]
+pub fn miniupnpd() -> Option<String> {
+    find_program("miniupnpd").is_none().then(|| "missing Debian packages: miniupnpd-nftables".to_owned())
+}
+
 /// Says on stderr why a test is skipped and returns true; with `CI=true` a skipped test is a failed one.
 ///
 /// # Panics

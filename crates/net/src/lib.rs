@@ -42,6 +42,7 @@ mod clock;
 pub mod entropy;
 mod interfaces;
 pub mod lan;
+pub mod portmap;
 mod rate;
 mod routes;
 pub mod stun;

@@ -47,6 +47,26 @@ fn source_for(far: SocketAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified())
 }
 
+/// The next hops of the default routes of IPv4, the best first.
+pub(crate) fn gateways_v4() -> Vec<Ipv4Addr> {
+    let text = std::fs::read_to_string("/proc/net/route").unwrap_or_default();
+    let mut routes: Vec<(u32, IpAddr)> = text.lines().filter_map(default_v4).collect();
+    routes.sort_by_key(|(metric, _)| *metric);
+    let v4 = |(_, gateway)| match gateway {
+        IpAddr::V4(gateway) => Some(gateway),
+        IpAddr::V6(_) => None,
+    };
+    routes.into_iter().filter_map(v4).collect()
+}
+
+/// The address of ours from which packets go to a host of IPv4.
+pub(crate) fn source_v4(far: Ipv4Addr) -> Option<Ipv4Addr> {
+    match source_for(SocketAddr::new(far.into(), 9))? {
+        IpAddr::V4(source) => Some(source),
+        IpAddr::V6(_) => None,
+    }
+}
+
 /// The next hop of the best default route.
 fn gateway(v4: bool) -> Option<IpAddr> {
     let text = std::fs::read_to_string(if v4 { "/proc/net/route" } else { "/proc/net/ipv6_route" }).ok()?;

@@ -1,7 +1,8 @@
 //! Our own addresses: what the listeners and other people say, folded into what we believe and publish.
 //!
 //! An address that one node claims to see may be a lie; it is published only when two nodes of different networks agree,
-//! after the addresses we listen on, and never counts as more than `listed`.
+//! after the addresses we listen on, and never counts as more than `listed`. So does one at which a router says that it
+//! lets others in, which goes before those if somebody outside sees us at the router's address, and after all else if not.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -30,6 +31,8 @@ const MAX_OBSERVED: usize = 2;
 pub enum Source {
     /// We listen on it.
     Listener,
+    /// A router says that it lets others in to us there.
+    PortMapping,
     /// Others see us there.
     Observed,
     /// A relay at which we have a place leads from there to us. [`OwnAddresses`] holds none of them.
@@ -41,6 +44,7 @@ impl Source {
     pub fn name(self) -> &'static str {
         match self {
             Source::Listener => "listener",
+            Source::PortMapping => "port_mapping",
             Source::Observed => "observed",
             Source::Relay => "relay",
         }
@@ -50,7 +54,7 @@ impl Source {
 /// How sure we are that an address reaches us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Evidence {
-    /// The system or a peer names it.
+    /// The system, a router or a peer names it.
     Listed,
     /// We called ourselves there, which proves little: the call need not have left the machine.
     SelfCheck,
@@ -88,6 +92,10 @@ pub struct OwnAddresses {
     listeners: BTreeSet<Address>,
     /// Who sees us where, oldest first; each pair once.
     claims: VecDeque<(Network, Address)>,
+    /// Where routers say that they let others in to us.
+    mapped: BTreeSet<Address>,
+    /// The public addresses that STUN servers see us at.
+    public: BTreeSet<IpAddr>,
     kinds: BTreeMap<IpAddr, InterfaceKind>,
     evidence: BTreeMap<IpAddr, Evidence>,
     /// Addresses at which a call to ourselves did not come back: offered last, not hidden.
@@ -103,6 +111,8 @@ impl OwnAddresses {
             loopback,
             listeners: BTreeSet::new(),
             claims: VecDeque::new(),
+            mapped: BTreeSet::new(),
+            public: BTreeSet::new(),
             kinds: BTreeMap::new(),
             evidence: BTreeMap::new(),
             doubtful: BTreeSet::new(),
@@ -124,6 +134,21 @@ impl OwnAddresses {
     /// We are elsewhere: what others saw before does not hold any more.
     pub fn moved(&mut self) {
         self.claims.clear();
+        self.public.clear();
+    }
+
+    /// Where routers let others in to us now; true if that has changed.
+    pub fn set_mapped(&mut self, mapped: BTreeSet<Address>) -> bool {
+        let has_changed = self.mapped != mapped;
+        self.mapped = mapped;
+        has_changed
+    }
+
+    /// The addresses that STUN servers see us at now; true if that has changed.
+    pub fn set_public(&mut self, public: BTreeSet<IpAddr>) -> bool {
+        let has_changed = self.public != public;
+        self.public = public;
+        has_changed
     }
 
     /// The node at `by` says that it sees us at an address. Only QUIC tells something: its listening socket is the one that
@@ -152,7 +177,8 @@ impl OwnAddresses {
         for (_, address) in &self.claims {
             *networks.entry(*address).or_default() += 1;
         }
-        networks.retain(|address, n| *n >= AGREEING_NETWORKS && !self.listeners.contains(address));
+        let is_known = |address: &Address| self.listeners.contains(address) || self.mapped.contains(address);
+        networks.retain(|address, n| *n >= AGREEING_NETWORKS && !is_known(address));
         let mut agreed: Vec<(Address, usize)> = networks.into_iter().collect();
         agreed.sort_by_key(|(_, n)| Reverse(*n));
         agreed.into_iter().map(|(address, _)| address).take(MAX_OBSERVED).collect()
@@ -172,11 +198,12 @@ impl OwnAddresses {
             evidence: self.evidence(address.ip),
         };
         let listeners = self.listeners.iter().map(|a| listed(*a, Source::Listener));
-        listeners.chain(self.agreed().into_iter().map(|a| listed(a, Source::Observed))).collect()
+        let mapped = self.mapped.difference(&self.listeners).map(|a| listed(*a, Source::PortMapping));
+        listeners.chain(mapped).chain(self.agreed().into_iter().map(|a| listed(a, Source::Observed))).collect()
     }
 
     /// What may be published in sealed form, best first: where others got in, where we reached ourselves, what the system
-    /// lists; cards before bridges and tunnels; what failed when we called it last.
+    /// lists; cards before bridges and tunnels; what failed when we called it, and what a router alone says, last.
     pub fn publishable(&self) -> Vec<Address> {
         let mut list = self.all();
         list.retain(|own| may_dial(&own.address, self.loopback));
@@ -193,7 +220,14 @@ impl OwnAddresses {
 
     fn rank(&self, own: &OwnAddress) -> (bool, Source, Option<InterfaceKind>, Reverse<Evidence>) {
         let ip = own.address.ip;
-        (self.doubtful.contains(&ip), own.source, self.kinds.get(&ip).copied(), Reverse(own.evidence))
+        let is_doubtful = self.doubtful.contains(&ip) || (own.source == Source::PortMapping && !self.is_seen_at(ip));
+        (is_doubtful, own.source, self.kinds.get(&ip).copied(), Reverse(own.evidence))
+    }
+
+    /// Whether somebody outside sees us at this address, at whatever port. One suffices: it is the router's word that it
+    /// bears out, and alone it plants nothing.
+    fn is_seen_at(&self, ip: IpAddr) -> bool {
+        self.public.contains(&ip) || self.claims.iter().any(|(_, claimed)| claimed.ip == ip)
     }
 
     /// How sure we are of an address.
@@ -339,6 +373,27 @@ mod tests {
         assert_eq!(own.hints(), [addr(lan), addr(bridge), addr(other)]);
         own.set_kinds(BTreeMap::from([(ip("192.168.1.6"), InterfaceKind::Network)]));
         assert_eq!(own.with_evidence(Evidence::PeerConfirmed).count(), 0, "evidence ends with the address");
+    }
+
+    #[test]
+    fn b28_a_mapped_address_comes_after_our_own_and_last_as_long_as_nobody_outside_sees_us_there() {
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        let (ours, mapped) = (addr("/ip4/192.168.1.5/udp/4000/quic-v1"), addr("/ip4/5.1.2.3/udp/4000/quic-v1"));
+        let seen = addr("/ip4/5.1.2.4/udp/61000/quic-v1");
+        own.listening(ours);
+        (1..=2).for_each(|n| own.observed(seen, host(n)));
+        assert!(own.set_mapped(BTreeSet::from([mapped])) && !own.set_mapped(BTreeSet::from([mapped])));
+        assert_eq!(own.publishable(), [ours, seen, mapped], "a router alone says so");
+        own.observed(Address { port: 7, ..mapped }, host(3));
+        assert_eq!(own.publishable(), [ours, mapped, seen]);
+        own.moved();
+        assert!(own.set_public(BTreeSet::from([mapped.ip])));
+        (1..=2).for_each(|n| own.observed(mapped, host(n)));
+        let all: Vec<_> = own.all().into_iter().map(|own| (own.address, own.source.name(), own.evidence)).collect();
+        assert_eq!(all[1..], [(mapped, "port_mapping", Evidence::Listed)], "named once");
+        assert!(!own.hints().contains(&mapped));
+        assert!(own.set_mapped(BTreeSet::new()));
+        assert_eq!(own.publishable(), [ours, mapped], "as others see it");
     }
 
     #[test]

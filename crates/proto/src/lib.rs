@@ -60,6 +60,7 @@ pub mod keys;
 pub mod lan;
 pub mod limits;
 pub mod link;
+pub mod portmap;
 pub mod records;
 pub mod sas;
 pub mod secret;

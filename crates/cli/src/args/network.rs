@@ -25,6 +25,9 @@ pub(crate) struct NetworkArgs {
     /// Use no relay: neither be reached through one nor reach others.
     #[arg(long)]
     pub(crate) no_relay: bool,
+    /// Ask no router to let others in.
+    #[arg(long)]
+    pub(crate) no_port_mapping: bool,
     /// Contact nothing outside the local network: no DHT. With --no-lan no packet leaves.
     #[arg(long)]
     pub(crate) offline: bool,
@@ -33,8 +36,8 @@ pub(crate) struct NetworkArgs {
 impl NetworkArgs {
     /// Whether anything was said.
     pub(crate) fn is_given(&self) -> bool {
-        let NetworkArgs { listen, bootstrap, stun, no_dht, no_lan, no_relay, offline } = self;
-        let switches = [*no_dht, *no_lan, *no_relay, *offline];
+        let NetworkArgs { listen, bootstrap, stun, no_dht, no_lan, no_relay, no_port_mapping, offline } = self;
+        let switches = [*no_dht, *no_lan, *no_relay, *no_port_mapping, *offline];
         !listen.is_empty() || !bootstrap.is_empty() || !stun.is_empty() || switches.contains(&true)
     }
 }

@@ -170,6 +170,7 @@ fn command(context: &Context, args: &Start) -> std::io::Result<Command> {
         (args.network.no_dht, "--no-dht"),
         (args.network.no_lan, "--no-lan"),
         (args.network.no_relay, "--no-relay"),
+        (args.network.no_port_mapping, "--no-port-mapping"),
         (args.network.offline, "--offline"),
     ] {
         if given {

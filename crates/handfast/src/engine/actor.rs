@@ -9,6 +9,7 @@ use handfast_proto::id::PairingId;
 use handfast_proto::lan::Lan;
 use handfast_proto::lan::io::{Command as LanCommand, Event as LanInput};
 use handfast_proto::link::{Links, PairState};
+use handfast_proto::portmap::{Job, Outcome};
 use handfast_proto::session::{DialFailure, JobResult, Reached, StreamEnd, Table};
 use handfast_proto::stun::behaviour::Behaviour;
 use handfast_proto::stun::watch::Look;
@@ -21,6 +22,7 @@ use crate::engine::comparisons::Comparisons;
 use crate::engine::lan::Driver;
 use crate::engine::nat::Nat;
 use crate::engine::peers::{self, Peers, Pings};
+use crate::engine::portmap::Portmap;
 use crate::engine::relays::Relays;
 use crate::engine::shown::Shown;
 use crate::engine::wires::{Kind, Owner, Wires};
@@ -31,6 +33,8 @@ use crate::store::{PeerRow, Ports};
 
 /// How long a stopping device may take to withdraw its codes from the DHT.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long of it routers may take to forget the ports they map for us.
+const UNMAPPING: Duration = Duration::from_secs(1);
 /// Inputs handled before commands to the network are sent and the status is published.
 const BATCH: usize = 32;
 
@@ -48,6 +52,7 @@ pub(super) struct Actor {
     pub(super) lan: Lan,
     pub(super) nat: Nat,
     pub(super) relays: Relays,
+    pub(super) portmap: Portmap,
     pub(super) uses_lan: bool,
     /// A node of the DHT is configured.
     pub(super) knows_nodes: bool,
@@ -67,9 +72,10 @@ pub(super) struct Actor {
     pub(super) stopping: Option<Stopping>,
 }
 
-/// A stop that waits for tombstones.
+/// A stop that waits for tombstones, and for routers.
 pub(super) struct Stopping {
     until: Time,
+    unmapped_by: Time,
     done: Vec<oneshot::Sender<()>>,
 }
 
@@ -80,6 +86,7 @@ enum Input {
     Lan(LanInput),
     Stored(Done),
     Nat(Look, Behaviour),
+    Portmap(Job, Outcome),
     Timer,
     /// Every handle is gone: nobody can ask for anything any more.
     Abandoned,
@@ -143,6 +150,7 @@ impl Actor {
                 event = net.next() => event.map(Input::Net),
                 event = lan.next() => Some(Input::Lan(event)),
                 (look, found) = self.nat.next() => Some(Input::Nat(look, found)),
+                (job, outcome) = self.portmap.next() => Some(Input::Portmap(job, outcome)),
             } } => input,
         }
     }
@@ -163,6 +171,13 @@ impl Actor {
             Input::Nat(look, found) => {
                 let now = self.now();
                 self.nat.looked(look, found, now.time);
+                if self.own.set_public(self.nat.public().collect()) {
+                    self.addresses_changed(now);
+                }
+            }
+            Input::Portmap(job, outcome) => {
+                let now = self.now();
+                self.portmap.done(job, outcome, now.time);
             }
             Input::Timer => {
                 let now = self.now();
@@ -177,13 +192,15 @@ impl Actor {
     }
 
     fn deadline(&self) -> Option<Time> {
-        let stopping = self.stopping.as_ref().map(|s| s.until);
+        let stopping =
+            self.stopping.as_ref().map(|s| if s.unmapped_by > self.clock.now() { s.unmapped_by } else { s.until });
         let now = self.now();
         let machines = [
             self.table.poll_timeout(),
             self.links.poll_timeout(now),
             self.lan.poll_timeout(now.time),
             self.nat.poll_timeout(),
+            self.portmap.poll_timeout(),
         ];
         let early = (!self.early.is_empty()).then(|| self.shown.settled_by());
         machines.into_iter().chain([stopping, early]).flatten().min()
@@ -205,6 +222,7 @@ impl Actor {
             }
             NetEvent::Interfaces(list) => {
                 self.nat.set_addresses(list.iter().map(|i| i.address.ip), now.time);
+                self.portmap.look_around();
                 // While it looks, the local network's driver knows more of them.
                 if !self.uses_lan {
                     self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect());
@@ -213,6 +231,7 @@ impl Actor {
             NetEvent::Moved => {
                 self.own.moved();
                 self.nat.moved(now.time);
+                self.portmap.moved(now.time);
                 self.addresses_changed(now);
                 self.links.moved(now);
             }
@@ -413,6 +432,7 @@ impl Actor {
                 self.peers.remove(id);
                 self.links.remove(id);
             }
+            Change::Mappings(mappings) => self.portmap.kept(mappings),
             Change::Acknowledged(_) | Change::Ports(_) => {}
         }
     }
@@ -422,18 +442,22 @@ impl Actor {
         let now = self.now();
         if self.stopping.is_none() {
             self.table.shutdown(now);
-            self.stopping = Some(Stopping { until: now.time + FAREWELL, done: Vec::new() });
+            let (until, unmapped_by) = (now.time + FAREWELL, now.time + UNMAPPING);
+            self.stopping = Some(Stopping { until, unmapped_by, done: Vec::new() });
         }
         if let (Some(stopping), Some(done)) = (&mut self.stopping, done) {
             stopping.done.push(done);
         }
     }
 
-    /// Whether nothing more is to be waited for: the tombstones are out, or their time is over.
+    /// Whether nothing more is to be waited for: the tombstones are out and no router lets others in, or their time is
+    /// over.
     fn has_stopped(&self) -> bool {
         let Some(stopping) = &self.stopping else { return false };
         let (jobs, _, live) = self.table.load();
-        (jobs == 0 && live == 0) || self.clock.now() >= stopping.until
+        let now = self.clock.now();
+        let is_unmapped = self.portmap.is_idle(now) || now >= stopping.unmapped_by;
+        (jobs == 0 && live == 0 && is_unmapped) || now >= stopping.until
     }
 
     async fn finish(self, net: impl Transport, lan: Driver) {

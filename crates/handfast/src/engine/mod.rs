@@ -10,6 +10,7 @@ mod nearby;
 pub(crate) mod node;
 mod outputs;
 pub(crate) mod peers;
+mod portmap;
 mod relays;
 mod shown;
 mod wires;
@@ -41,6 +42,7 @@ use comparisons::Comparisons;
 use failures::not_started;
 use nat::Nat;
 use peers::{Peers, Pings};
+use portmap::Portmap;
 use relays::Relays;
 use shown::{Place, Shown};
 use wires::Wires;
@@ -65,7 +67,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
     // A device that listens on loopback alone has nothing to say to a network.
     let is_near = |a: &Address| classify(a.ip) != Class::Loopback;
     let uses_lan = !network.no_lan && (network.listen.is_empty() || network.listen.iter().any(is_near));
-    let (no_dht, no_relay) = (network.no_dht, network.no_relay);
+    let (no_dht, no_relay, no_port_mapping) = (network.no_dht, network.no_relay, network.no_port_mapping);
     let alone = if no_dht { Cause::NotFound } else { Cause::NoBootstrap };
     let lan_driver = if uses_lan {
         // Without it a device still has the DHT and whatever a QR names.
@@ -137,6 +139,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         lan: Lan::new(handfast_net::entropy::rng().map_err(entropy)?),
         nat: Nat::new(stun, handfast_net::entropy::rng().map_err(entropy)?),
         relays: Relays::new(!no_relay),
+        portmap: Portmap::new(!no_port_mapping, loaded.mappings, handfast_net::entropy::rng().map_err(entropy)?),
         uses_lan,
         knows_nodes: dht,
         keeps_to_itself: no_dht && !uses_lan,

@@ -81,6 +81,11 @@ impl Nat {
         self.watch.looked(look, found, now);
     }
 
+    /// The public addresses that servers see us at.
+    pub(super) fn public(&self) -> impl Iterator<Item = IpAddr> {
+        self.watch.behaviour().public.iter().map(|seen| seen.ip())
+    }
+
     /// What is known, as `status` tells it.
     pub(super) fn status(&self, public_addresses: Vec<String>) -> NatStatus {
         NatStatus::new(self.watch.behaviour(), public_addresses)

@@ -42,11 +42,16 @@ impl Relays {
 impl Actor {
     /// Tells the network whether somebody may need a relay to reach us, if that has changed.
     pub(super) fn settle_relays(&mut self) {
-        let wanted = self.relays.enabled && (self.table.wants_relays() || self.links.wants_relays());
+        let wanted = self.relays.enabled && self.wants_to_be_reached();
         if wanted != self.relays.wanted {
             self.relays.wanted = wanted;
             self.net_commands.push(NetCommand::Reserve { wanted });
         }
+    }
+
+    /// Whether somebody may want to connect to us from another network.
+    pub(super) fn wants_to_be_reached(&self) -> bool {
+        self.table.wants_relays() || self.links.wants_relays()
     }
 
     /// Other relays lead to us now.

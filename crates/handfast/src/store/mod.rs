@@ -17,6 +17,7 @@ use handfast_proto::cause::Cause;
 use handfast_proto::id::{Identity, PairingId};
 use handfast_proto::limits;
 use handfast_proto::link::{PairState, Tombstone};
+use handfast_proto::portmap::Mapping;
 use handfast_proto::secret::{Rng, Secret};
 use handfast_proto::time::UnixTime;
 use redb::{ReadableTable, TableDefinition, WriteTransaction};
@@ -32,10 +33,12 @@ const FORMAT: u64 = 1;
 
 /// Plain numbers: `format`, `start`, `udp_port`, `tcp_port`.
 const NUMBERS: TableDefinition<'_, &str, u64> = TableDefinition::new("numbers");
-/// Sealed rows: `identity`, `peer/<hex>`, `tombstone/<hex>`.
+/// Sealed rows: `identity`, `mappings`, `peer/<hex>`, `tombstone/<hex>`.
 const SEALED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("sealed");
 /// How the names of the rows of pairings and of tombstones begin.
 const PEER: &str = "peer/";
+/// The row of the ports that routers have mapped for us.
+const MAPPINGS: &str = "mappings";
 /// See [`PEER`].
 const TOMBSTONE: &str = "tombstone/";
 
@@ -92,6 +95,8 @@ pub(crate) struct Loaded {
     pub(crate) start: u32,
     /// Ports of the last run, 0 if none.
     pub(crate) ports: Ports,
+    /// What routers may still map for us.
+    pub(crate) mappings: Vec<Mapping>,
 }
 
 /// The ports a device listened on, to be found again where it was.
@@ -188,13 +193,15 @@ impl Store {
             let port =
                 |v: Option<redb::AccessGuard<'_, u64>>| v.and_then(|v| u16::try_from(v.value()).ok()).unwrap_or(0);
             let ports = Ports { udp: port(numbers.get("udp_port")?), tcp: port(numbers.get("tcp_port")?) };
-            let (mut identity, mut peers, mut tombstones) = (None, Vec::new(), Vec::new());
+            let (mut identity, mut peers, mut tombstones, mut mappings) = (None, Vec::new(), Vec::new(), Vec::new());
             for row in sealed.iter()? {
                 let (name, value) = row?;
                 let name = name.value();
                 let plain = rows.unseal(name, value.value())?;
                 if name == "identity" {
                     identity = Some(rows::identity(&plain)?);
+                } else if name == MAPPINGS {
+                    mappings = rows::mappings(&plain)?;
                 } else if name.starts_with(PEER) {
                     peers.push(PeerRow::from_bytes(&plain)?);
                 } else if name.starts_with(TOMBSTONE) {
@@ -212,7 +219,8 @@ impl Store {
             };
             // Tombstones win over pairings of the same name: an old backup does not undo an ending.
             peers.retain(|p: &PeerRow| !tombstones.iter().any(|t: &Tombstone| t.pairing_id == p.pairing_id));
-            Ok(Loaded { identity, peers, tombstones, start: u32::try_from(start).unwrap_or(u32::MAX), ports })
+            let start = u32::try_from(start).unwrap_or(u32::MAX);
+            Ok(Loaded { identity, peers, tombstones, start, ports, mappings })
         })
     }
 
@@ -299,6 +307,15 @@ impl Store {
             let mut numbers = write.open_table(NUMBERS)?;
             numbers.insert("udp_port", u64::from(ports.udp))?;
             numbers.insert("tcp_port", u64::from(ports.tcp))?;
+            Ok(())
+        })
+    }
+
+    /// Remembers what routers map for us, or are about to.
+    pub(crate) fn put_mappings(&mut self, mappings: &[Mapping]) -> Result<(), StoreError> {
+        self.write(|sealed, rows| {
+            let row = rows.seal(MAPPINGS, &rows::mappings_bytes(mappings));
+            sealed.insert(MAPPINGS, row.as_slice())?;
             Ok(())
         })
     }

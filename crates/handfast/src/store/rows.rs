@@ -4,6 +4,7 @@ use data_encoding::HEXLOWER;
 use handfast_proto::addr::Address;
 use handfast_proto::id::{DeviceKey, Identity, PairingId};
 use handfast_proto::link::{PairState, Peer, Tombstone};
+use handfast_proto::portmap::Mapping;
 use handfast_proto::secret::Secret;
 use handfast_proto::session::{PeerCard, Role};
 use handfast_proto::time::UnixTime;
@@ -177,6 +178,19 @@ pub(super) fn tombstone(bytes: &[u8]) -> Result<Tombstone, StoreError> {
         tag: Secret::new(unhex(&json.tag)?),
         seq: json.seq,
     })
+}
+
+/// One after the other, as `proto` has them.
+pub(super) fn mappings_bytes(mappings: &[Mapping]) -> Vec<u8> {
+    mappings.iter().flat_map(Mapping::to_bytes).collect()
+}
+
+pub(super) fn mappings(bytes: &[u8]) -> Result<Vec<Mapping>, StoreError> {
+    let (chunks, rest) = bytes.as_chunks::<{ Mapping::LEN }>();
+    if !rest.is_empty() {
+        return Err(StoreError::Row("not mappings"));
+    }
+    chunks.iter().map(|chunk| Mapping::from_bytes(chunk).map_err(|_| StoreError::Row("not a mapping"))).collect()
 }
 
 fn unhex<const N: usize>(text: &str) -> Result<[u8; N], StoreError> {

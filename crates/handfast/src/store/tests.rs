@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use handfast_proto::addr::Transport;
 use handfast_proto::id::DeviceKey;
+use handfast_proto::portmap::Method;
 use handfast_proto::session::Role;
 use handfast_proto::time::UnixTime;
 use handfast_proto::wire::info::DeviceType;
@@ -44,11 +46,21 @@ fn b22_identity_and_pairings_survive_a_restart_and_the_file_is_not_readable_in_c
     store.add_peer(&peer(1, 9)).expect("stored");
     store.set_paired(PairingId([1; 16])).expect("paired");
     store.put_ports(Ports { udp: 4000, tcp: 4001 }).expect("ports");
+    let mapping = Mapping {
+        gateway: [192, 168, 1, 1].into(),
+        method: Method::Upnp,
+        inside: "192.168.1.5:4000".parse().expect("an address"),
+        transport: Transport::Quic,
+        outside_port: 4000,
+        nonce: [6; 12],
+    };
+    store.put_mappings(&[mapping, mapping]).expect("mappings");
     drop(store);
     let (_store, second) = Store::open(&home, rng(2)).expect("same store");
     assert!(second.identity.seed() == first.identity.seed());
     assert_eq!((first.start, second.start), (1, 2));
     assert_eq!(second.ports, Ports { udp: 4000, tcp: 4001 });
+    assert_eq!((first.mappings.len(), second.mappings), (0, vec![mapping; 2]));
     let row = &second.peers[0];
     assert_eq!(row.state, PairState::Paired);
     assert!(row.secret == Secret::new([0x5a; 32]));

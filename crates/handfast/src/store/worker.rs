@@ -5,6 +5,7 @@ use std::sync::mpsc::{self as std_mpsc, TrySendError};
 use handfast_proto::cause::Cause;
 use handfast_proto::id::{JobId, PairingId};
 use handfast_proto::link::Tombstone;
+use handfast_proto::portmap::Mapping;
 use tokio::sync::mpsc;
 
 use crate::Error;
@@ -42,6 +43,8 @@ pub(crate) enum Change {
     Acknowledged(PairingId),
     /// Remember the ports.
     Ports(Ports),
+    /// Remember what routers map for us.
+    Mappings(Vec<Mapping>),
 }
 
 impl Change {
@@ -117,5 +120,6 @@ fn apply(store: &mut Store, change: &Change) -> Result<Vec<PairingId>, StoreErro
         Change::Delete(id, tombstone) => store.delete_peer(*id, tombstone.as_deref()).map(|()| Vec::new()),
         Change::Acknowledged(id) => store.delete_tombstone(*id).map(|()| Vec::new()),
         Change::Ports(ports) => store.put_ports(*ports).map(|()| Vec::new()),
+        Change::Mappings(mappings) => store.put_mappings(mappings).map(|()| Vec::new()),
     }
 }

@@ -7,8 +7,8 @@ use anyhow::Result;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, race, relay_attack,
-    restart,
+    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, port_mapping, race,
+    relay_attack, restart,
 };
 use handfast_lab::{device, skip};
 
@@ -58,6 +58,14 @@ fn devices_behind_nats_pair_at_once_and_directly_where_that_can_be() {
         (Nat::Only443, Nat::FullCone),
     ];
     check("matrix of NATs", 1, |options| nat_matrix::run(options, &pairs));
+}
+
+/// B28: others come in by a port that the router maps, and it forgets it after a stop and after a crash.
+#[test]
+fn a_router_that_maps_ports_is_asked_and_tidied_up() {
+    if !skip::skipped("port mapping", skip::miniupnpd()) {
+        check("port mapping", 1, port_mapping::run);
+    }
 }
 
 /// B28: what one host takes of a relay, others do not miss.
