@@ -21,6 +21,7 @@ pub mod nat_matrix;
 pub mod pairing;
 pub mod pairings;
 pub mod port_mapping;
+pub mod published;
 pub mod race;
 pub mod relay_attack;
 pub mod restart;

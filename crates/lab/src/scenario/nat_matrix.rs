@@ -11,9 +11,11 @@ use handfast_proto::stun::behaviour::{Filtering, Mapping};
 use serde_json::Value;
 
 use super::pairing::{Ending, Offer, join, offer};
+use super::published::{self, Published};
 use super::{Options, world::World};
 use crate::device::Device;
 use crate::nat::Nat;
+use crate::peer::Peer;
 use crate::process::{Line, Running};
 use crate::report::Report;
 use crate::stats::Summary;
@@ -24,6 +26,9 @@ pub type Pair = (Nat, Nat);
 
 /// Pairs whose devices run at the same time. They pair one after the other, so that each is timed alone.
 const BATCH: usize = Nat::ALL.len();
+
+/// Where somebody reads what is published.
+const READER: &str = "reader";
 
 /// A joiner that cannot reach its initiator has said so by then.
 const JOIN_LIMIT: Duration = Duration::from_secs(40);
@@ -85,10 +90,12 @@ pub fn run(options: &Options, pairs: &[Pair]) -> Result<Report> {
     for node in 0..options.nodes {
         builder = builder.host(&format!("node-{node}"));
     }
-    let world = World::of(builder, options, None)?;
+    let world = World::of(builder.host(READER), options, None)?;
+    let reader = Peer::device(&world.lab.host(READER)?, &world.dht.bootstrap())?;
+    reader.wait_for_nodes(1)?;
     let mut ends = Vec::new();
     for batch in pairs.chunks(BATCH) {
-        ends.extend(play(&world, batch, options.gap)?);
+        ends.extend(play(&world, &reader, batch, options.gap)?);
     }
     Ok(report(options, &ends))
 }
@@ -143,6 +150,8 @@ fn is_direct_now(line: &Line) -> Option<Instant> {
 /// How a pair ended.
 struct End {
     pair: Pair,
+    /// What the initiator had published before.
+    published: Result<Published, String>,
     result: Result<Paired, String>,
 }
 
@@ -224,7 +233,7 @@ impl std::fmt::Display for End {
 
 /// Pairs that are played together: all are warm and show their codes, then one joiner after the other comes, and at last
 /// the links are watched.
-fn play(world: &World, pairs: &[Pair], gap: Duration) -> Result<Vec<End>> {
+fn play(world: &World, reader: &Peer, pairs: &[Pair], gap: Duration) -> Result<Vec<End>> {
     let mut sides = Vec::new();
     for (initiator, joiner) in pairs {
         let of_initiator = world.device(&of_initiator(*initiator), &to(*joiner))?;
@@ -234,13 +243,25 @@ fn play(world: &World, pairs: &[Pair], gap: Duration) -> Result<Vec<End>> {
     std::thread::sleep(WARM_UP);
     let offers: Vec<Offer> = sides.iter().map(|(side, _)| offer(&side.device, &["--yes"])).collect::<Result<_>>()?;
     std::thread::sleep(gap);
+    let published: Vec<Result<Published, String>> = pairs
+        .iter()
+        .zip(&offers)
+        .map(|((initiator, _), offer)| {
+            let host = world.lab.host(&of_initiator(*initiator))?;
+            published::check(world, reader, &host, offer)
+        })
+        .map(|result| result.map_err(|error| format!("{error:#}")))
+        .collect();
     let mut pairings = Vec::new();
     for ((_, joiner), offer) in sides.iter().zip(offers) {
         pairings.push(pair(&joiner.device, offer)?);
     }
-    let ends = pairs.iter().zip(&sides).zip(pairings);
+    let ends = pairs.iter().zip(&sides).zip(pairings).zip(published);
     Ok(ends
-        .map(|((pair, sides), result)| End { pair: *pair, result: result.map(|begun| begun.watch(*pair, sides)) })
+        .map(|(((pair, sides), result), published)| {
+            let result = result.map(|begun| begun.watch(*pair, sides));
+            End { pair: *pair, published, result }
+        })
         .collect())
 }
 
@@ -309,7 +330,13 @@ fn report(options: &Options, ends: &[End]) -> Report {
         let ((initiator, joiner), best) = (end.pair, best(end.pair));
         let wanted = if best == Best::Direct { "direct" } else { "by the relay at once" };
         let holds = end.result.as_ref().is_ok_and(|paired| paired.is(best, options.limits));
-        report.check(&format!("{} and {}: {wanted}", initiator.name(), joiner.name()), holds, end.to_string());
+        let names = format!("{} and {}", initiator.name(), joiner.name());
+        report.check(&format!("{names}: {wanted}"), holds, end.to_string());
+        let (is_sound, seen) = match &end.published {
+            Ok(published) => (true, published.to_string()),
+            Err(wrong) => (false, wrong.clone()),
+        };
+        report.check(&format!("{names}: record and QR name only what may be right for their readers"), is_sound, seen);
     }
     note_reasons(&mut report, ends);
     note_medians(&mut report, ends);
@@ -318,7 +345,7 @@ fn report(options: &Options, ends: &[End]) -> Report {
 
 /// Where the relay is enough, and why.
 fn note_reasons(report: &mut Report, ends: &[End]) {
-    for why in [NO_ONE_PORT, NO_HOLES, NO_TCP_PORT] {
+    for why in [NO_ONE_PORT, NO_HOLES, NO_TCP_PORT, ONLY_443] {
         let of_reason: Vec<&End> = ends.iter().filter(|end| best(end.pair) == Best::Relay(why)).collect();
         if of_reason.is_empty() {
             continue;

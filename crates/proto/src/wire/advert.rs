@@ -3,6 +3,7 @@
 use crate::addr::{Address, RelayAddress};
 use crate::id::Tid;
 use crate::time::UnixTime;
+use crate::wire::record::PLAIN_LEN;
 use crate::wire::{Malformed, Reader, put_lp};
 
 /// Version byte of the advert.
@@ -93,6 +94,14 @@ impl Advert {
         }
         out.extend_from_slice(&rnd);
         out
+    }
+
+    /// Reads what the record of a code holds: an advert, and zeros up to its end.
+    pub fn of_code(plain: &[u8; PLAIN_LEN]) -> Result<Advert, Malformed> {
+        let mut reader = Reader::new(plain);
+        let advert = Advert::read(&mut reader)?;
+        reader.zeros()?;
+        Ok(advert)
     }
 
     /// Reads an advert from the front of `reader`; what follows it is the caller's.

@@ -11,8 +11,6 @@ use crate::time::Time;
 use crate::wire::advert::{Advert, AdvertState, MAX_RELAYS};
 use crate::wire::record::{Record, RecordKeys};
 
-use super::search::read_advert;
-
 /// Looks for one initiator, whose transport key is known.
 pub(super) struct Refind {
     keys: RecordKeys,
@@ -72,7 +70,7 @@ impl Refind {
         if self.running != Some(id) || record.seq() <= self.newest {
             return None;
         }
-        let advert: Advert = read_advert(&self.keys.open(record).ok()?).ok()?;
+        let advert = Advert::of_code(&self.keys.open(record).ok()?).ok()?;
         self.newest = record.seq();
         if advert.state != AdvertState::Open || advert.tid != tid {
             return None;

@@ -18,8 +18,7 @@ use crate::session::{Config, Context, DialFailure, Event, FoundBy, Job, Reached,
 use crate::time::Time;
 use crate::wire::advert::{self, Advert, AdvertState, MAX_RELAYS};
 use crate::wire::frames::Frame;
-use crate::wire::record::{PLAIN_LEN, Record};
-use crate::wire::{Malformed, Reader};
+use crate::wire::record::Record;
 
 /// Addresses kept for one candidate: those of two adverts.
 const MAX_ADDRESSES: usize = 12;
@@ -137,7 +136,7 @@ impl Search {
         let Ok(plain) = self.keys.record().open(record) else { return };
         // Only a holder of the code can have sealed this: an initiator that speaks a later version alone.
         self.newer_version = plain[0] > advert::VERSION;
-        let Ok(advert) = read_advert(&plain) else { return };
+        let Ok(advert) = Advert::of_code(&plain) else { return };
         self.newest = record.seq();
         if advert.state != AdvertState::Open {
             self.tombstone = Some(advert.state);
@@ -614,13 +613,6 @@ impl LookUp {
         let late = u32::try_from(self.count.saturating_sub(last)).unwrap_or(u32::MAX);
         self.started + Duration::from_millis(early) + limits::LOOK_UP_EVERY * late
     }
-}
-
-pub(super) fn read_advert(plain: &[u8; PLAIN_LEN]) -> Result<Advert, Malformed> {
-    let mut reader = Reader::new(plain);
-    let advert = Advert::read(&mut reader)?;
-    reader.zeros()?;
-    Ok(advert)
 }
 
 fn dialable(addresses: &[Address], loopback: LoopbackPolicy) -> Vec<Address> {
