@@ -78,6 +78,7 @@ pub struct Device {
     name: Option<String>,
     binary: PathBuf,
     bootstrap: Vec<String>,
+    asks_routers: bool,
     env: Vec<(String, String)>,
     daemon: Option<Running>,
 }
@@ -94,6 +95,7 @@ impl Device {
             name: Some(instance.to_owned()),
             binary: binary()?,
             bootstrap: Vec::new(),
+            asks_routers: true,
             env: base_env(host.home()),
             daemon: None,
         })
@@ -103,6 +105,14 @@ impl Device {
     #[must_use]
     pub fn bootstrap(mut self, addresses: Vec<String>) -> Self {
         self.bootstrap = addresses;
+        self
+    }
+
+    /// Asks no router for ports: what it sends to its router, and the socket on which it does, would stand among what is
+    /// judged.
+    #[must_use]
+    pub fn without_port_mapping(mut self) -> Self {
+        self.asks_routers = false;
         self
     }
 
@@ -149,7 +159,8 @@ impl Device {
     /// The network options that commands need which run the device themselves.
     #[must_use]
     pub fn network_options(&self) -> Vec<&str> {
-        self.bootstrap.iter().flat_map(|address| ["--bootstrap", address]).collect()
+        let bootstrap = self.bootstrap.iter().flat_map(|address| ["--bootstrap", address]);
+        bootstrap.chain((!self.asks_routers).then_some("--no-port-mapping")).collect()
     }
 
     /// Starts a command and leaves it running.

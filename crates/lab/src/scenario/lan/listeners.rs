@@ -65,7 +65,7 @@ pub fn run(options: &Options) -> Result<Report> {
 }
 
 fn once(lab: &LanLab, run: usize, rng: &mut Rng, report: &mut Report) -> Result<[Window; 2]> {
-    let (mut alice, mut bob) = running_pair(lab, run)?;
+    let (mut alice, mut bob) = running_pair(lab, run, Device::without_port_mapping)?;
     let before = [handfast(&alice)?, handfast(&bob)?];
     for (device, list) in [&alice, &bob].into_iter().zip(&before) {
         let name = device.host().name();

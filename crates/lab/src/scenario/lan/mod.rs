@@ -50,10 +50,10 @@ impl Form {
     }
 }
 
-/// Two devices whose daemons run: `alice-RUN` and `bob-RUN`.
-fn running_pair(lab: &LanLab, run: usize) -> Result<(Device, Device)> {
-    let mut alice = Device::new(&lab.host("alice")?, &format!("alice-{run}"))?;
-    let mut bob = Device::new(&lab.host("bob")?, &format!("bob-{run}"))?;
+/// Two devices whose daemons run: `alice-RUN` and `bob-RUN`, made with `setting`.
+fn running_pair(lab: &LanLab, run: usize, setting: fn(Device) -> Device) -> Result<(Device, Device)> {
+    let device = |host: &str| Ok::<_, anyhow::Error>(setting(Device::new(&lab.host(host)?, &format!("{host}-{run}"))?));
+    let (mut alice, mut bob) = (device("alice")?, device("bob")?);
     alice.start_daemon()?;
     bob.start_daemon()?;
     std::thread::sleep(SETTLE);

@@ -101,7 +101,7 @@ fn check(report: &mut Report, limits: &Limits, pairings: &[Pairing]) {
 }
 
 fn warm(lab: &LanLab, run: usize, form: Form, gap: Duration) -> Result<Pairing> {
-    let (mut alice, mut bob) = running_pair(lab, run)?;
+    let (mut alice, mut bob) = running_pair(lab, run, std::convert::identity)?;
     let offer = offer(&alice, &["--yes"])?;
     std::thread::sleep(gap);
     let code = form.of(&offer).to_owned();

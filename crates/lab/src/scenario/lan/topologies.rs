@@ -158,7 +158,7 @@ fn describe(expected: &Expected) -> String {
 }
 
 fn attempt(lab: &LanLab, run: usize, form: Form, expected: &Expected, gap: Duration) -> Result<Attempt> {
-    let (mut alice, mut bob) = running_pair(lab, run)?;
+    let (mut alice, mut bob) = running_pair(lab, run, std::convert::identity)?;
     let offer = offer(&alice, &["--yes"])?;
     std::thread::sleep(gap);
     let joining = join(&bob, form.of(&offer), &["--yes"])?;

@@ -213,9 +213,8 @@ impl Mallory {
 }
 
 fn devices(lab: &LanLab, number: usize) -> Result<(Device, Device)> {
-    let alice = Device::new(&lab.host("alice")?, &format!("alice-{number}"))?;
-    let bob = Device::new(&lab.host("bob")?, &format!("bob-{number}"))?;
-    Ok((alice, bob))
+    let device = |host: &str| Device::new(&lab.host(host)?, &format!("{host}-{number}"));
+    Ok((device("alice")?.without_port_mapping(), device("bob")?.without_port_mapping()))
 }
 
 /// Everybody to whom a host turned by itself: the first packet of a TCP connection, a datagram to one host, or the

@@ -27,7 +27,7 @@ fn take_over(stage: &Stage) -> Result<(String, Device)> {
     rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
     shown.offer.process.wait(PATIENCE)?.context("a command without its daemon goes on")?;
     let (tcp, quic) = (qr.port, shown.beacon.ports.quic);
-    let mut carol = Device::new(stage.alice.host(), "carol")?;
+    let mut carol = Device::new(stage.alice.host(), "carol")?.without_port_mapping();
     let listen = [format!("/ip4/0.0.0.0/tcp/{tcp}"), format!("/ip4/0.0.0.0/udp/{quic}/quic-v1")];
     carol.start_daemon_with(&["--listen", &listen[0], "--listen", &listen[1]])?;
     Ok((shown.offer.qr, carol))
