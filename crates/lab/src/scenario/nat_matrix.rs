@@ -8,15 +8,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use handfast_proto::stun::behaviour::{Filtering, Mapping};
-use serde_json::Value;
 
-use super::pairing::{Ending, Offer, join, offer};
+use super::pairing::{Ending, Offer, became_direct, join, offer};
 use super::published::{self, Published};
 use super::{Options, world::World};
 use crate::device::Device;
 use crate::nat::Nat;
 use crate::peer::Peer;
-use crate::process::{Line, Running};
+use crate::process::Running;
 use crate::report::Report;
 use crate::stats::Summary;
 use crate::topology::Lab;
@@ -135,16 +134,8 @@ impl Side {
 
     /// When its link became direct, if it did until `deadline`.
     fn became_direct(&self, deadline: Instant) -> Option<Instant> {
-        self.events.wait_line(deadline.saturating_duration_since(Instant::now()), is_direct_now).ok()
+        became_direct(&self.events, deadline)
     }
-}
-
-/// A link becomes direct by a change of its path, or has become so before the two have proved themselves on it.
-fn is_direct_now(line: &Line) -> Option<Instant> {
-    let event: Value = serde_json::from_str(&line.text).ok()?;
-    let changed = event["event"] == "path_changed" && event["to"] == "direct";
-    let began = event["event"] == "device_connected" && event["path"] == "direct";
-    (changed || began).then_some(line.at)
 }
 
 /// How a pair ended.

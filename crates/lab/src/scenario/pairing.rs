@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::process::{Output, Running};
+use crate::process::{Line, Output, Running};
 use crate::report::Report;
 use crate::stats::Summary;
 
@@ -233,4 +233,18 @@ pub fn check_limits(report: &mut Report, pairings: &[Pairing], median: Duration,
 
 fn since(start: Instant, end: Instant) -> Duration {
     end.saturating_duration_since(start)
+}
+
+/// When a link became direct, of which these are the events, if it did until `deadline`: by a change of its path, or before
+/// the two had proved themselves on it.
+#[must_use]
+pub fn became_direct(events: &Running, deadline: Instant) -> Option<Instant> {
+    events.wait_line(deadline.saturating_duration_since(Instant::now()), is_direct_now).ok()
+}
+
+fn is_direct_now(line: &Line) -> Option<Instant> {
+    let event: Value = serde_json::from_str(&line.text).ok()?;
+    let changed = event["event"] == "path_changed" && event["to"] == "direct";
+    let began = event["event"] == "device_connected" && event["path"] == "direct";
+    (changed || began).then_some(line.at)
 }

@@ -1,33 +1,19 @@
 //! The real program while networks change under it and links find better ways: scenarios of `handfast-lab`, with small
 //! counts and without judging times.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use handfast_lab::moving::{Change, MovingHost};
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{Options, roaming, same_nat, upgrade};
 use handfast_lab::topology::Lab;
-use handfast_lab::{device, skip};
 
-use crate::in_lab;
+use crate::{in_lab, play};
 
 /// Nodes: three are bootstrap and relay of every device.
 const NODES: usize = 3;
 
 fn check(name: &str, runs: usize, scenario: impl FnOnce(&Options) -> Result<Report>) {
-    let missing = device::binary().err().map(|error| format!("{error:#}"));
-    if skip::skipped(name, missing) {
-        return;
-    }
-    in_lab(name, || {
-        let options = Options { nodes: NODES, runs, seed: 1, gap: Duration::from_secs(1), limits: false };
-        let report = scenario(&options).expect("the scenario runs to its end");
-        let mut text = Vec::new();
-        report.write(&mut text).expect("a Vec takes everything");
-        eprintln!("{}", String::from_utf8_lossy(&text));
-        assert!(report.holds(), "{}", report.failures());
-    });
+    play(name, NODES, runs, scenario);
 }
 
 /// The network itself is there at once after every change.

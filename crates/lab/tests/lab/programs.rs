@@ -1,8 +1,6 @@
 //! The real program in the lab: every scenario of `handfast-lab`, with small counts and without judging times, since
 //! this is a test build that shares its machine with others.
 
-use std::time::Duration;
-
 use anyhow::Result;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
@@ -10,26 +8,15 @@ use handfast_lab::scenario::{
     Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, port_mapping, race,
     relay_attack, restart,
 };
-use handfast_lab::{device, skip};
+use handfast_lab::skip;
 
-use crate::in_lab;
+use crate::play;
 
 /// Nodes of the small DHT; enough that a record is not on every node's neighbour alone.
 const NODES: usize = 6;
 
 fn check(name: &str, runs: usize, scenario: impl FnOnce(&Options) -> Result<Report>) {
-    let missing = device::binary().err().map(|error| format!("{error:#}"));
-    if skip::skipped(name, missing) {
-        return;
-    }
-    in_lab(name, || {
-        let options = Options { nodes: NODES, runs, seed: 1, gap: Duration::from_secs(1), limits: false };
-        let report = scenario(&options).expect("the scenario runs to its end");
-        let mut text = Vec::new();
-        report.write(&mut text).expect("a Vec takes everything");
-        eprintln!("{}", String::from_utf8_lossy(&text));
-        assert!(report.holds(), "{}", report.failures());
-    });
+    play(name, NODES, runs, scenario);
 }
 
 /// B1-B11, B44, B47: two devices on different networks pair by words through the DHT, and list each other.

@@ -2,8 +2,8 @@
 //! cheaply, the test also shows that the stack alone still walks into it: when that half fails, upstream has mended
 //! it and our work-around can go.
 //!
-//! Traps 7, 8 and 10 concern behaviours that are not in the swarm (AutoNAT, UPnP, relay) and a choice of features
-//! that the dependency rules check.
+//! Traps 7 and 10 concern a behaviour that is not in the swarm (AutoNAT) and a choice of features that the dependency
+//! rules check. Those of relays (8, 13 to 15) are in `relay.rs`.
 
 use std::time::{Duration, Instant};
 

@@ -9,14 +9,13 @@ mod requests;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use serde_json::Value;
 
 use self::requests::{Request, Requests};
-use super::pairing::{Pairing, finish, join, offer};
+use super::pairing::{Pairing, became_direct, finish, join, offer};
 use super::{Options, world::World};
 use crate::device::Device;
 use crate::nat::Nat;
-use crate::process::{Line, Running};
+use crate::process::Running;
 use crate::report::Report;
 use crate::stats::Summary;
 use crate::topology::Lab;
@@ -88,16 +87,8 @@ impl Side {
 
     /// When its link with anybody became direct, if it did until `deadline`.
     fn became_direct(&self, deadline: Instant) -> Option<Instant> {
-        self.events.wait_line(deadline.saturating_duration_since(Instant::now()), is_direct_now).ok()
+        became_direct(&self.events, deadline)
     }
-}
-
-/// A link becomes direct by a change of its path, or has become so before the two have proved themselves on it.
-fn is_direct_now(line: &Line) -> Option<Instant> {
-    let event: Value = serde_json::from_str(&line.text).ok()?;
-    let changed = event["event"] == "path_changed" && event["to"] == "direct";
-    let began = event["event"] == "device_connected" && event["path"] == "direct";
-    (changed || began).then_some(line.at)
 }
 
 /// A pairing, and what became of its path.
