@@ -125,6 +125,8 @@ fn text(status: &NodeStatus) -> String {
         ("refused_connections", "Connections refused by a limit", status.refused_connections),
         ("relay_circuits_opened", "Connections between others that have run through it", status.relay_circuits_total),
         ("relay_denied", "Reservations and connections through it that were refused", status.relay_denied),
+        ("checks_called", "Calls to others, to find out whether they can be reached", status.checks_called),
+        ("checks_denied", "Requests for such calls that were refused", status.checks_denied),
         ("stun_answered", "STUN requests answered", status.stun_answered),
         ("stun_dropped", "Datagrams at the STUN sockets that were not answered", status.stun_dropped),
     ] {

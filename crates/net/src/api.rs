@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use handfast_proto::addr::{Address, InterfaceAddress, RelayAddress};
 use handfast_proto::id::{ConnId, JobId, StreamId, Tid};
+use handfast_proto::reach::Verdict;
 use handfast_proto::records::{RecordCounters, RecordLimits};
 use handfast_proto::secret::Secret;
 use handfast_proto::wire::frames::Frame;
@@ -155,6 +156,24 @@ pub enum Command {
         /// Whether.
         wanted: bool,
     },
+    /// Asks the node at the other end of a connection to call us at these addresses, which it does at the one at which it
+    /// sees us and from another port. The first [`handfast_proto::reach::MAX_PORTS`] count. Answered by
+    /// [`NetEvent::Checked`] within ten seconds.
+    Check {
+        /// The job.
+        id: JobId,
+        /// The connection.
+        conn: ConnId,
+        /// Where it is to call.
+        addresses: Vec<Address>,
+    },
+    /// Calls the node at the other end of a connection over TCP as well, from the port we listen on, and keeps that
+    /// connection: it tells where a NAT shows our TCP port, which comes as [`NetEvent::Observed`]. Nothing comes of it
+    /// where the node is not known to listen on TCP.
+    SeeOverTcp {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Gives a dial up; nothing more is told about it. Unknown ids are ignored.
     CancelDial {
         /// The job of the [`Command::Dial`].
@@ -232,6 +251,17 @@ pub enum NetEvent {
         by: Tid,
         /// Where it is: keys are free, addresses are not.
         from: Address,
+        /// Over which connection.
+        conn: ConnId,
+        /// Whether it is one of the nodes that we were given.
+        is_seed: bool,
+    },
+    /// What came of a [`Command::Check`].
+    Checked {
+        /// The job.
+        id: JobId,
+        /// The outcome. A call counts only if it has come in here.
+        verdict: Verdict,
     },
     /// A connection stands; its other end has proven `tid`.
     Connected {
@@ -451,6 +481,10 @@ pub struct NetStatus {
     pub relay_circuits_total: u64,
     /// Reservations and circuits that we have refused since the start.
     pub relay_denied: u64,
+    /// Calls to others to find out whether they can be reached, since the start.
+    pub checks_called: u64,
+    /// Requests for such calls that were refused by a limit.
+    pub checks_denied: u64,
     /// Addresses we listen on.
     pub listening: Vec<Address>,
     /// Addresses we announce to other nodes; empty on a device.

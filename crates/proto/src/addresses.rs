@@ -1,17 +1,21 @@
 //! Our own addresses: what the listeners and other people say, folded into what we believe and publish.
 //!
 //! An address that one node claims to see may be a lie; it is published only when two nodes of different networks agree,
-//! after the addresses we listen on, and never counts as more than `listed`. So does one at which a router says that it
-//! lets others in, which goes before those if somebody outside sees us at the router's address, and after all else if not.
+//! after the addresses we listen on. So does one at which a router says that it lets others in, which goes before those if
+//! somebody outside sees us at the router's address, and after all else if not. A node that has called us at an address
+//! ([`crate::reach`]) makes it `peer_confirmed`; one that has tried in vain puts it last.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
+use std::time::Duration;
 
 use crate::addr::{Address, Class, LoopbackPolicy, Scope, Transport, classify, may_dial, scope};
+use crate::id::ConnId;
 use crate::lan::FamilyPorts;
 use crate::lan::io::InterfaceKind;
 use crate::records::Source as Network;
+use crate::time::Time;
 
 /// Networks whose nodes must agree before an observed address is published. A network is what counts as one source of
 /// records as well, a /24 or a /56: keys cost nothing and addresses beside one's own little, while a wider prefix would make
@@ -22,9 +26,23 @@ const AGREEING_NETWORKS: usize = 2;
 const MAX_CLAIMS_OF_NETWORK: usize = 4;
 /// See [`MAX_CLAIMS_OF_NETWORK`].
 const MAX_CLAIMS: usize = 64;
-/// Observed addresses that are used, those that most networks agree on: a NAT has one for each family. Two networks of
-/// liars get no more than these places of an advert.
+/// Observed addresses of a transport that are used, those that most networks agree on: a NAT has one for each family. Two
+/// networks of liars get no more than these places of an advert.
 const MAX_OBSERVED: usize = 2;
+
+/// How long a claim counts after the connection that it came over has ended: nodes restart and connections break, and what
+/// we publish should not change with each.
+const CLAIM_LINGERS: Duration = Duration::from_secs(300);
+
+/// Who sees us where.
+struct Claim {
+    network: Network,
+    address: Address,
+    /// The connection over which this was said last.
+    conn: ConnId,
+    /// Since when that is gone.
+    gone: Option<Time>,
+}
 
 /// Where an address comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,7 +109,7 @@ pub struct OwnAddresses {
     loopback: LoopbackPolicy,
     listeners: BTreeSet<Address>,
     /// Who sees us where, oldest first; each pair once.
-    claims: VecDeque<(Network, Address)>,
+    claims: VecDeque<Claim>,
     /// Where routers say that they let others in to us.
     mapped: BTreeSet<Address>,
     /// The public addresses that STUN servers see us at.
@@ -102,6 +120,9 @@ pub struct OwnAddresses {
     doubtful: BTreeSet<IpAddr>,
     /// Addresses under which devices nearby say they see us.
     seen: BTreeSet<IpAddr>,
+    /// Where a node has reached us, and where one has tried in vain.
+    reachable: BTreeSet<Address>,
+    unreachable: BTreeSet<Address>,
 }
 
 impl OwnAddresses {
@@ -117,6 +138,8 @@ impl OwnAddresses {
             evidence: BTreeMap::new(),
             doubtful: BTreeSet::new(),
             seen: BTreeSet::new(),
+            reachable: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
         }
     }
 
@@ -135,6 +158,25 @@ impl OwnAddresses {
     pub fn moved(&mut self) {
         self.claims.clear();
         self.public.clear();
+        self.set_checked([], []);
+    }
+
+    /// Where a node has reached us from outside, and where one has tried in vain.
+    pub fn set_checked(
+        &mut self,
+        reachable: impl IntoIterator<Item = Address>,
+        unreachable: impl IntoIterator<Item = Address>,
+    ) {
+        self.reachable = reachable.into_iter().collect();
+        self.unreachable = unreachable.into_iter().collect();
+    }
+
+    /// The public addresses that may be ours, best first: those to be checked from outside.
+    pub fn candidates(&self) -> Vec<Address> {
+        let own = self.listeners.iter().chain(&self.mapped).copied().chain(self.agreed());
+        let mut candidates: Vec<Address> = own.filter(|address| classify(address.ip) == Class::Public).collect();
+        candidates.dedup();
+        candidates
     }
 
     /// Where routers let others in to us now; true if that has changed.
@@ -151,16 +193,15 @@ impl OwnAddresses {
         has_changed
     }
 
-    /// The node at `by` says that it sees us at an address. Only QUIC tells something: its listening socket is the one that
-    /// dials, while the port of an outgoing TCP connection is nobody's listener.
-    pub fn observed(&mut self, address: Address, by: IpAddr) {
-        let useful = address.transport == Transport::Quic && classify(address.ip) == Class::Public;
-        if !useful || self.listeners.contains(&address) {
+    /// The node at `by` says over a connection that it sees us at an address. Over QUIC the listening socket is the one
+    /// that dials; over TCP the driver tells only of dials that left from the port of the listener.
+    pub fn observed(&mut self, address: Address, by: IpAddr, conn: ConnId) {
+        if classify(address.ip) != Class::Public || self.listeners.contains(&address) {
             return;
         }
         let network = Network::of(by.to_canonical());
-        self.claims.retain(|claim| *claim != (network, address));
-        let of_network = |(n, _): &(Network, Address)| *n == network;
+        self.claims.retain(|claim| (claim.network, claim.address) != (network, address));
+        let of_network = |claim: &Claim| claim.network == network;
         if self.claims.iter().filter(|claim| of_network(claim)).count() >= MAX_CLAIMS_OF_NETWORK
             && let Some(oldest) = self.claims.iter().position(of_network)
         {
@@ -168,20 +209,43 @@ impl OwnAddresses {
         } else if self.claims.len() >= MAX_CLAIMS {
             self.claims.pop_front();
         }
-        self.claims.push_back((network, address));
+        self.claims.push_back(Claim { network, address, conn, gone: None });
+    }
+
+    /// A connection is gone: what was said over it counts for a while longer.
+    pub fn disconnected(&mut self, conn: ConnId, now: Time) {
+        for claim in self.claims.iter_mut().filter(|claim| claim.conn == conn) {
+            claim.gone.get_or_insert(now);
+        }
+    }
+
+    /// When [`OwnAddresses::handle_timeout`] is due.
+    pub fn poll_timeout(&self) -> Option<Time> {
+        self.claims.iter().filter_map(|claim| claim.gone).min().map(|gone| gone + CLAIM_LINGERS)
+    }
+
+    /// Forgets what nobody says any more; true if something was.
+    pub fn handle_timeout(&mut self, now: Time) -> bool {
+        let before = self.claims.len();
+        self.claims.retain(|claim| claim.gone.is_none_or(|gone| gone + CLAIM_LINGERS > now));
+        self.claims.len() != before
     }
 
     /// The observed addresses that are believed, those that most agree on first.
     fn agreed(&self) -> Vec<Address> {
         let mut networks: BTreeMap<Address, usize> = BTreeMap::new();
-        for (_, address) in &self.claims {
-            *networks.entry(*address).or_default() += 1;
+        for claim in &self.claims {
+            *networks.entry(claim.address).or_default() += 1;
         }
         let is_known = |address: &Address| self.listeners.contains(address) || self.mapped.contains(address);
         networks.retain(|address, n| *n >= AGREEING_NETWORKS && !is_known(address));
         let mut agreed: Vec<(Address, usize)> = networks.into_iter().collect();
         agreed.sort_by_key(|(_, n)| Reverse(*n));
-        agreed.into_iter().map(|(address, _)| address).take(MAX_OBSERVED).collect()
+        let of = |transport| {
+            let list = agreed.iter().map(|(address, _)| *address);
+            list.filter(move |address| address.transport == transport).take(MAX_OBSERVED)
+        };
+        of(Transport::Quic).chain(of(Transport::Tcp)).collect()
     }
 
     /// The addresses we listen on, wildcard listeners resolved by the driver.
@@ -195,11 +259,18 @@ impl OwnAddresses {
             address,
             scope: scope(classify(address.ip)),
             source,
-            evidence: self.evidence(address.ip),
+            evidence: if self.reachable.contains(&address) {
+                Evidence::PeerConfirmed
+            } else {
+                self.evidence(address.ip)
+            },
         };
         let listeners = self.listeners.iter().map(|a| listed(*a, Source::Listener));
         let mapped = self.mapped.difference(&self.listeners).map(|a| listed(*a, Source::PortMapping));
-        listeners.chain(mapped).chain(self.agreed().into_iter().map(|a| listed(a, Source::Observed))).collect()
+        // A NAT that lets nobody in over TCP is no place to be called at, and no hole is punched by the record alone.
+        let is_useful = |a: &Address| a.transport == Transport::Quic || self.reachable.contains(a);
+        let observed = self.agreed().into_iter().filter(is_useful).map(|a| listed(a, Source::Observed));
+        listeners.chain(mapped).chain(observed).collect()
     }
 
     /// What may be published in sealed form, best first: where others got in, where we reached ourselves, what the system
@@ -220,14 +291,17 @@ impl OwnAddresses {
 
     fn rank(&self, own: &OwnAddress) -> (bool, Source, Option<InterfaceKind>, Reverse<Evidence>) {
         let ip = own.address.ip;
-        let is_doubtful = self.doubtful.contains(&ip) || (own.source == Source::PortMapping && !self.is_seen_at(ip));
+        let is_borne_out = self.is_seen_at(ip) || self.reachable.contains(&own.address);
+        let is_doubtful = self.doubtful.contains(&ip)
+            || self.unreachable.contains(&own.address)
+            || (own.source == Source::PortMapping && !is_borne_out);
         (is_doubtful, own.source, self.kinds.get(&ip).copied(), Reverse(own.evidence))
     }
 
     /// Whether somebody outside sees us at this address, at whatever port. One suffices: it is the router's word that it
     /// bears out, and alone it plants nothing.
     fn is_seen_at(&self, ip: IpAddr) -> bool {
-        self.public.contains(&ip) || self.claims.iter().any(|(_, claimed)| claimed.ip == ip)
+        self.public.contains(&ip) || self.claims.iter().any(|claim| claim.address.ip == ip)
     }
 
     /// How sure we are of an address.
@@ -295,6 +369,8 @@ impl OwnAddresses {
 mod tests {
     use super::*;
 
+    const CONN: ConnId = ConnId(1);
+
     fn addr(text: &str) -> Address {
         text.parse().expect("an address")
     }
@@ -310,10 +386,10 @@ mod tests {
         own.listening(addr("/ip4/127.0.0.1/udp/4000/quic-v1"));
         let seen = addr("/ip4/5.1.2.3/udp/61000/quic-v1");
         for neighbour in 0..=255 {
-            own.observed(seen, IpAddr::from([5, 9, 1, neighbour]));
+            own.observed(seen, IpAddr::from([5, 9, 1, neighbour]), CONN);
         }
         assert_eq!(own.publishable().len(), 1, "one network, however many nodes it has");
-        own.observed(seen, host(2));
+        own.observed(seen, host(2), CONN);
         assert_eq!(own.publishable(), [addr("/ip4/192.168.1.5/udp/4000/quic-v1"), seen]);
         own.listener_gone(&addr("/ip4/192.168.1.5/udp/4000/quic-v1"));
         assert!(own.publishable().is_empty());
@@ -334,11 +410,11 @@ mod tests {
         own.set_kinds(BTreeMap::from([(ours[0].ip, InterfaceKind::Bridge), (ours[2].ip, InterfaceKind::Network)]));
         let seen = addr("/ip4/5.1.2.3/udp/61000/quic-v1");
         for honest in 1..=3 {
-            own.observed(seen, host(honest));
+            own.observed(seen, host(honest), CONN);
         }
         for port in 1..2_000 {
             for liar in [100, 101] {
-                own.observed(Address { port, ..addr("/ip4/5.66.66.66/udp/1/quic-v1") }, host(liar));
+                own.observed(Address { port, ..addr("/ip4/5.66.66.66/udp/1/quic-v1") }, host(liar), CONN);
             }
         }
         let publishable = own.publishable();
@@ -381,19 +457,57 @@ mod tests {
         let (ours, mapped) = (addr("/ip4/192.168.1.5/udp/4000/quic-v1"), addr("/ip4/5.1.2.3/udp/4000/quic-v1"));
         let seen = addr("/ip4/5.1.2.4/udp/61000/quic-v1");
         own.listening(ours);
-        (1..=2).for_each(|n| own.observed(seen, host(n)));
+        (1..=2).for_each(|n| own.observed(seen, host(n), CONN));
         assert!(own.set_mapped(BTreeSet::from([mapped])) && !own.set_mapped(BTreeSet::from([mapped])));
         assert_eq!(own.publishable(), [ours, seen, mapped], "a router alone says so");
-        own.observed(Address { port: 7, ..mapped }, host(3));
+        own.observed(Address { port: 7, ..mapped }, host(3), CONN);
         assert_eq!(own.publishable(), [ours, mapped, seen]);
         own.moved();
         assert!(own.set_public(BTreeSet::from([mapped.ip])));
-        (1..=2).for_each(|n| own.observed(mapped, host(n)));
+        (1..=2).for_each(|n| own.observed(mapped, host(n), CONN));
         let all: Vec<_> = own.all().into_iter().map(|own| (own.address, own.source.name(), own.evidence)).collect();
         assert_eq!(all[1..], [(mapped, "port_mapping", Evidence::Listed)], "named once");
         assert!(!own.hints().contains(&mapped));
         assert!(own.set_mapped(BTreeSet::new()));
         assert_eq!(own.publishable(), [ours, mapped], "as others see it");
+    }
+
+    #[test]
+    fn b27_what_a_node_has_reached_is_confirmed_and_what_it_has_not_comes_last() {
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        let (ours, mapped) = (addr("/ip4/192.168.1.5/udp/4000/quic-v1"), addr("/ip4/5.1.2.3/udp/4000/quic-v1"));
+        let (seen, tcp) = (addr("/ip4/5.1.2.4/udp/61000/quic-v1"), addr("/ip4/5.1.2.4/tcp/61000"));
+        own.listening(ours);
+        own.set_mapped(BTreeSet::from([mapped]));
+        (1..=2).for_each(|n| own.observed(seen, host(n), CONN));
+        (1..=2).for_each(|n| own.observed(tcp, host(n), CONN));
+        assert_eq!(own.candidates(), [mapped, seen, tcp]);
+        assert_eq!(own.publishable(), [ours, seen, mapped], "over TCP nobody may be let in");
+        own.set_checked([mapped, tcp], [seen]);
+        assert_eq!(own.publishable(), [ours, mapped, tcp, seen]);
+        let evidence = |own: &OwnAddresses, of| own.all().iter().find(|a| a.address == of).map(|a| a.evidence);
+        assert_eq!(evidence(&own, mapped), Some(Evidence::PeerConfirmed));
+        assert_eq!(evidence(&own, seen), Some(Evidence::Listed));
+        own.moved();
+        assert_eq!(evidence(&own, mapped), Some(Evidence::Listed));
+    }
+
+    #[test]
+    fn b27_a_claim_outlives_its_connection_for_five_minutes_unless_somebody_makes_it_again() {
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        let seen = addr("/ip4/5.1.2.3/udp/61000/quic-v1");
+        own.observed(seen, host(1), ConnId(1));
+        own.observed(seen, host(2), ConnId(2));
+        assert_eq!(own.poll_timeout(), None);
+        let at = |secs| Time::at(Duration::from_secs(secs));
+        own.disconnected(ConnId(1), at(10));
+        own.disconnected(ConnId(2), at(20));
+        own.observed(seen, host(2), ConnId(3));
+        assert_eq!(own.poll_timeout(), Some(at(310)));
+        assert!(!own.handle_timeout(at(309)));
+        assert_eq!(own.publishable(), [seen]);
+        assert!(own.handle_timeout(at(310)));
+        assert!(own.publishable().is_empty() && own.poll_timeout().is_none());
     }
 
     #[test]
@@ -410,14 +524,14 @@ mod tests {
     fn a_liar_can_neither_fill_the_list_nor_plant_private_addresses() {
         let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
         for port in 1..2000 {
-            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, host(1));
-            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, host((port % 200) as u8));
+            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, host(1), CONN);
+            own.observed(Address { port, ..addr("/ip4/5.1.2.3/udp/1/quic-v1") }, host((port % 200) as u8), CONN);
             assert!(own.claims.len() <= MAX_CLAIMS);
         }
         own.claims.clear();
         for n in 0..2 {
-            own.observed(addr("/ip4/10.0.0.1/udp/5/quic-v1"), host(n));
-            own.observed(addr("/ip4/5.1.2.3/tcp/5"), host(n));
+            own.observed(addr("/ip4/10.0.0.1/udp/5/quic-v1"), host(n), CONN);
+            own.observed(addr("/ip4/5.1.2.3/tcp/5"), host(n), CONN);
         }
         assert!(own.publishable().is_empty());
     }

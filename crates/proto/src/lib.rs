@@ -61,6 +61,7 @@ pub mod lan;
 pub mod limits;
 pub mod link;
 pub mod portmap;
+pub mod reach;
 pub mod records;
 pub mod sas;
 pub mod secret;

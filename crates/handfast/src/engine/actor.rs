@@ -10,6 +10,7 @@ use handfast_proto::lan::Lan;
 use handfast_proto::lan::io::{Command as LanCommand, Event as LanInput};
 use handfast_proto::link::{Links, PairState};
 use handfast_proto::portmap::{Job, Outcome};
+use handfast_proto::reach::{Checker, Node};
 use handfast_proto::session::{DialFailure, JobResult, Reached, StreamEnd, Table};
 use handfast_proto::stun::behaviour::Behaviour;
 use handfast_proto::stun::watch::Look;
@@ -53,6 +54,7 @@ pub(super) struct Actor {
     pub(super) nat: Nat,
     pub(super) relays: Relays,
     pub(super) portmap: Portmap,
+    pub(super) reach: Checker,
     pub(super) uses_lan: bool,
     /// A node of the DHT is configured.
     pub(super) knows_nodes: bool,
@@ -201,6 +203,8 @@ impl Actor {
             self.lan.poll_timeout(now.time),
             self.nat.poll_timeout(),
             self.portmap.poll_timeout(),
+            self.reach.poll_timeout(),
+            self.own.poll_timeout(),
         ];
         let early = (!self.early.is_empty()).then(|| self.shown.settled_by());
         machines.into_iter().chain([stopping, early]).flatten().min()
@@ -230,15 +234,16 @@ impl Actor {
             }
             NetEvent::Moved => {
                 self.own.moved();
+                self.reach.moved();
                 self.nat.moved(now.time);
                 self.portmap.moved(now.time);
                 self.addresses_changed(now);
                 self.links.moved(now);
             }
-            NetEvent::Observed { address, from, .. } => {
-                self.own.observed(address, from.ip);
-                self.addresses_changed(now);
+            NetEvent::Observed { address, from, conn, is_seed, .. } => {
+                self.observed(Node { conn, at: from.ip, sees: address }, is_seed, now);
             }
+            NetEvent::Checked { id, verdict } => self.checked(id, &verdict, now),
             NetEvent::Connected { conn, tid, address, relayed, dialled, local } => {
                 self.wires.connected(conn, tid, address, relayed, local);
                 if let Some(from) = self.wires.peer(conn) {
@@ -250,6 +255,7 @@ impl Actor {
             }
             NetEvent::Disconnected { conn, .. } => {
                 self.wires.disconnected(conn);
+                self.observer_gone(conn, now);
                 self.links.handle_disconnected(conn, now);
             }
             NetEvent::Dialled { id, conn } => {

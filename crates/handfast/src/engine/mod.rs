@@ -11,6 +11,7 @@ pub(crate) mod node;
 mod outputs;
 pub(crate) mod peers;
 mod portmap;
+mod reach;
 mod relays;
 mod shown;
 mod wires;
@@ -24,6 +25,7 @@ use handfast_proto::addresses::OwnAddresses;
 use handfast_proto::cause::Cause;
 use handfast_proto::lan::Lan;
 use handfast_proto::link::{self, Links};
+use handfast_proto::reach::Checker;
 use handfast_proto::records::RecordLimits;
 use handfast_proto::session::{self, Table};
 use handfast_proto::stun::behaviour::Behaviour;
@@ -139,6 +141,7 @@ pub(crate) async fn start(builder: Builder) -> Result<Handle, Error> {
         lan: Lan::new(handfast_net::entropy::rng().map_err(entropy)?),
         nat: Nat::new(stun, handfast_net::entropy::rng().map_err(entropy)?),
         relays: Relays::new(!no_relay),
+        reach: Checker::new(),
         portmap: Portmap::new(!no_port_mapping, loaded.mappings, handfast_net::entropy::rng().map_err(entropy)?),
         uses_lan,
         knows_nodes: dht,

@@ -96,6 +96,10 @@ pub struct NodeStatus {
     pub relay_circuits_total: u64,
     /// Reservations and circuits that it has refused.
     pub relay_denied: u64,
+    /// Calls made to others to find out whether they can be reached.
+    pub checks_called: u64,
+    /// Requests for such calls that it has refused.
+    pub checks_denied: u64,
     /// STUN requests that were answered.
     pub stun_answered: u64,
     /// Datagrams at the STUN sockets that were not: no requests, or too many of one source.
@@ -215,6 +219,8 @@ impl From<NetStatus> for NodeStatus {
             relay_circuits: net.relay_circuits,
             relay_circuits_total: net.relay_circuits_total,
             relay_denied: net.relay_denied,
+            checks_called: net.checks_called,
+            checks_denied: net.checks_denied,
             stun_answered: 0,
             stun_dropped: 0,
         }

@@ -26,7 +26,7 @@ impl Actor {
                 self.links_output(output);
             } else if let Some(output) = self.lan.poll_output() {
                 self.lan_output(output);
-            } else if !self.settle_portmap() {
+            } else if !self.settle_portmap() && !self.settle_reach() {
                 break;
             }
         }

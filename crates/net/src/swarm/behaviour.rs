@@ -7,7 +7,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{dcutr, identify, kad, relay};
 
 use super::records::Records;
-use super::{circuits, guard, hop, kademlia, liveness, punch, streams};
+use super::{circuits, guard, hop, kademlia, liveness, punch, reach, streams};
 use crate::api::{Role, Timing};
 
 /// What is told about us: neutral on purpose, the same for every version and platform.
@@ -26,6 +26,7 @@ pub(crate) struct Behaviour {
     pub(crate) hop: hop::Behaviour,
     pub(crate) circuits: circuits::Behaviour,
     pub(crate) punch: punch::Behaviour,
+    pub(crate) reach: reach::Behaviour,
 }
 
 /// What the behaviours report.
@@ -36,6 +37,7 @@ pub(crate) enum Event {
     Streams(streams::Event),
     Hop(relay::Event),
     Punch(dcutr::Event),
+    Reach(reach::Event),
 }
 
 impl Behaviour {
@@ -68,6 +70,7 @@ impl Behaviour {
             hop: hop::behaviour(own, is_node),
             circuits: circuits::Behaviour::new(circuits),
             punch: punch::Behaviour::new(own),
+            reach: reach::behaviour(is_node),
         }
     }
 }
@@ -105,6 +108,12 @@ impl From<streams::Event> for Event {
 impl From<relay::Event> for Event {
     fn from(event: relay::Event) -> Event {
         Event::Hop(event)
+    }
+}
+
+impl From<reach::Event> for Event {
+    fn from(event: reach::Event) -> Event {
+        Event::Reach(event)
     }
 }
 

@@ -26,6 +26,8 @@ impl Driver {
             Command::Dial { id, tid, addresses, relays } => self.dial(id, tid, &addresses, &relays),
             Command::Punch { conn } => self.punch(conn),
             Command::Reserve { wanted } => self.reserve(wanted),
+            Command::Check { id, conn, addresses } => self.check(id, conn, addresses),
+            Command::SeeOverTcp { conn } => self.see_over_tcp(conn),
             Command::CancelDial { id } => {
                 for attempt in self.dials.cancel(id) {
                     self.swarm.behaviour_mut().guard.give_up(attempt);
@@ -141,6 +143,8 @@ impl Driver {
             relay_circuits: relay.circuits,
             relay_circuits_total: relay.circuits_total,
             relay_denied: relay.denied,
+            checks_called: self.reach.counts().0,
+            checks_denied: self.reach.counts().1,
             listening: self.listening.clone(),
             announced: self.announced.clone(),
         }

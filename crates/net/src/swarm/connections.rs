@@ -38,6 +38,7 @@ impl Driver {
                 self.attempt_failed(connection_id, &error)
             }
             SwarmEvent::Behaviour(Event::Hop(event)) => self.on_hop(&event),
+            SwarmEvent::Behaviour(Event::Reach(event)) => self.on_reach(event),
             // What comes of an upgrade is a connection like any other.
             SwarmEvent::Behaviour(Event::Punch(event)) => {
                 tracing::debug!(peer = %event.remote_peer_id, ok = event.result.is_ok(), "an upgrade ended");
@@ -79,6 +80,7 @@ impl Driver {
         let dialled = endpoint.is_dialer();
         let (local, relayed) = (local_of(&endpoint), endpoint.is_relayed());
         tracing::debug!(%address, ?tid, dialled, relayed, "connected");
+        let came_in = (!dialled && !relayed).then_some(address.transport);
         let way = if self.role == Role::Device { routes::way_to(address.ip) } else { None };
         let conn = self.conns.add(connection, peer, tid, address, endpoint, way);
         self.out.push(NetEvent::Connected { conn, tid, address, relayed, dialled, local });
@@ -88,6 +90,7 @@ impl Driver {
         if self.anchors.is_seed(&peer) {
             self.on_node(peer, connection);
         }
+        self.reach_connected(peer, connection, came_in);
     }
 
     pub(super) fn on_closed(&mut self, peer: PeerId, connection: ConnectionId, cause: Option<&ConnectionError>) {
@@ -117,6 +120,7 @@ impl Driver {
     pub(super) fn attempt_failed(&mut self, attempt: ConnectionId, error: &DialError) {
         tracing::debug!(%attempt, %error, "a dial failed");
         self.anchors.dial_failed(attempt, Instant::now(), &mut self.rng);
+        self.reach_failed(attempt);
         match self.dials.attempt_failed(attempt, error) {
             Failed::Nothing => {}
             Failed::Over(over) => self.dial_over(over),

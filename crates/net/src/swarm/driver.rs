@@ -20,6 +20,7 @@ use super::dials::Dials;
 use super::hop::Hop;
 use super::open_streams::OpenStreams;
 use super::outbox::Outbox;
+use super::reach::Reach;
 use super::reservations::Reservations;
 use super::resolve::{self, Resolved};
 use super::roaming::Roaming;
@@ -55,6 +56,7 @@ pub(super) struct Driver {
     pub(super) anchors: Anchors,
     pub(super) reservations: Reservations,
     pub(super) hop: Hop,
+    pub(super) reach: Reach,
     pub(super) role: Role,
     pub(super) timing: Timing,
     pub(super) own: Tid,
@@ -142,7 +144,8 @@ impl Driver {
 
     fn next_wake(&self) -> Instant {
         let query = (self.dht.len() > 0).then(|| Instant::now() + QUERY_TICK);
-        let parts = [self.dials.next_deadline(), self.anchors.next_due(), self.reservations.next_due()];
+        let parts =
+            [self.dials.next_deadline(), self.anchors.next_due(), self.reservations.next_due(), self.reach.next_due()];
         parts.into_iter().chain([self.roaming.due(), query]).flatten().fold(self.next_sweep, Instant::min)
     }
 
@@ -165,6 +168,7 @@ impl Driver {
             self.attempt(opts);
         }
         self.roam(now);
+        self.settle_reach(now);
         let kad = &mut self.swarm.behaviour_mut().kademlia;
         self.dht.expire(now, kad, &mut self.out);
         if self.next_sweep <= now {

@@ -50,7 +50,7 @@ impl Driver {
         let Some(conn) = self.conns.of_swarm(connection) else {
             return;
         };
-        let (by, from) = (conn.tid, conn.address);
+        let (by, from, conn_id) = (conn.tid, conn.address, conn.id);
         // Through a relay a peer sees nothing of where we are, and is no node: it may say what it likes of both.
         if conn.relayed {
             return;
@@ -63,7 +63,10 @@ impl Driver {
             if is_seed {
                 self.swarm.behaviour_mut().punch.reached_at(&address);
             }
-            self.out.push(NetEvent::Observed { address, by, from });
+            self.out.push(NetEvent::Observed { address, by, from, conn: conn_id, is_seed });
+        }
+        if is_seed {
+            self.reach.listens(peer, from.ip, &info.listen_addrs);
         }
         if is_seed && info.protocols.contains(&HOP_PROTOCOL_NAME) {
             self.reservations.offered(peer, by, connection, from, Instant::now());

@@ -20,6 +20,7 @@ mod liveness;
 mod open_streams;
 mod outbox;
 mod punch;
+mod reach;
 mod records;
 mod relays;
 mod reservations;
@@ -142,6 +143,7 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
         dht: dht::Dht::default(),
         reservations: reservations::Reservations::default(),
         hop: hop::Hop::default(),
+        reach: reach::Reach::new(&config.role),
         role: config.role,
         timing: config.timing,
         own,

@@ -8,6 +8,7 @@ mod lan_calls;
 mod link;
 mod pairing_path;
 mod raw;
+mod reach;
 mod relay;
 mod rogue;
 mod round_trips;

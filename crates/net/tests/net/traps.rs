@@ -26,7 +26,7 @@ async fn trap_1_an_observed_quic_address_keeps_the_port_that_the_translation_cho
     behind.port = link.address.port;
     let mut device = Peer::device(11, vec![behind]).await;
     let (address, by, from) =
-        device.until(pick!(NetEvent::Observed { address, by, from } => (*address, *by, *from))).await;
+        device.until(pick!(NetEvent::Observed { address, by, from, .. } => (*address, *by, *from))).await;
     assert_eq!((by, from), (node.tid(), link.address));
     assert_eq!(address.transport, Transport::Quic);
     assert_ne!(address.port, device.address(Transport::Quic).port);

@@ -1,0 +1,83 @@
+//! Calls from outside: what a node does for whoever asks, and what is believed of it.
+
+use handfast_net::{Command, NetEvent, Role};
+use handfast_proto::addr::{Address, Transport};
+use handfast_proto::id::ConnId;
+use handfast_proto::reach::Verdict;
+
+use crate::support::{Peer, config, pick, quic, tcp};
+
+/// A node that tells where it listens, as one on the internet does.
+async fn node() -> Peer {
+    let port =
+        std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port").port();
+    let tcp = Address { port, ..tcp() };
+    let role = Role::Node { external: vec![tcp] };
+    Peer::start(config(1, role, vec![quic(), tcp], vec![])).await
+}
+
+async fn ask(device: &mut Peer, conn: ConnId, addresses: Vec<Address>) -> Verdict {
+    let id = device.job();
+    device.send(Command::Check { id, conn, addresses }).await;
+    device.until(pick!(NetEvent::Checked { id: of, verdict } if *of == id => verdict.clone())).await
+}
+
+async fn seen(device: &mut Peer) -> (Address, ConnId) {
+    device.until(pick!(NetEvent::Observed { address, conn, is_seed: true, .. } => (*address, *conn))).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b27_a_node_calls_back_where_it_is_asked_to_and_says_where_it_was_let_in() {
+    let mut node = node().await;
+    let mut device = Peer::device(11, vec![node.bootstrap()]).await;
+    let (_, conn) = seen(&mut device).await;
+    let [quic, tcp] = [Transport::Quic, Transport::Tcp].map(|transport| device.address(transport));
+    let closed = Address { port: 1, ..tcp };
+    let verdict = ask(&mut device, conn, vec![quic, closed, tcp]).await;
+    assert_eq!(verdict, Verdict::Called { reached: vec![quic, tcp], missed: vec![closed] });
+    assert_eq!(node.status().await.checks_called, 3);
+
+    // What it came in over it leaves at once.
+    node.until_status(|status| status.connections == 1).await;
+    let elsewhere = Address { ip: [127, 0, 0, 2].into(), ..quic };
+    let verdict = ask(&mut device, conn, vec![elsewhere]).await;
+    assert_eq!(verdict, Verdict::Called { reached: vec![], missed: vec![] }, "it calls nobody but whoever asks");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b27_whoever_asks_too_often_is_refused_and_a_device_calls_nobody_back() {
+    let node = node().await;
+    let mut device = Peer::device(11, vec![node.bootstrap()]).await;
+    let (_, conn) = seen(&mut device).await;
+    let quic = device.address(Transport::Quic);
+    let ids: Vec<_> = (0..20).map(|_| device.job()).collect();
+    for id in ids.clone() {
+        device.send(Command::Check { id, conn, addresses: vec![quic] }).await;
+    }
+    let mut refused = 0;
+    for id in ids {
+        let verdict = device.until(pick!(NetEvent::Checked { id: of, verdict } if *of == id => verdict.clone())).await;
+        refused += usize::from(verdict == Verdict::Unknown);
+    }
+    assert!(refused >= 10, "{refused}");
+    let status = node.status().await;
+    assert!(status.checks_called <= 10 && status.checks_denied > 0, "{status:?}");
+
+    let other = Peer::device(12, vec![]).await;
+    let conn = device.dial(Some(other.tid()), other.addresses.clone()).await;
+    assert_eq!(ask(&mut device, conn, vec![quic]).await, Verdict::Unsupported);
+    assert_eq!(ask(&mut device, ConnId(999), vec![quic]).await, Verdict::Unknown);
+    assert_eq!(ask(&mut device, conn, vec![]).await, Verdict::Unknown);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b27_a_node_tells_at_which_port_it_sees_us_over_tcp_when_it_is_called_so_as_well() {
+    let node = node().await;
+    let mut device = Peer::device(11, vec![node.bootstrap()]).await;
+    let (first, conn) = seen(&mut device).await;
+    assert_eq!(first.transport, Transport::Quic);
+    device.send(Command::SeeOverTcp { conn }).await;
+    let (second, over) = seen(&mut device).await;
+    assert_eq!(second, device.address(Transport::Tcp), "the port that it listens on");
+    assert_ne!(over, conn);
+}
