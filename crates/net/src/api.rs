@@ -253,8 +253,8 @@ pub enum NetEvent {
         from: Address,
         /// Over which connection.
         conn: ConnId,
-        /// Whether it is one of the nodes that we were given.
-        is_seed: bool,
+        /// Whether it is one of the nodes that we were given, and calls back: see [`Command::Check`].
+        calls_back: bool,
     },
     /// What came of a [`Command::Check`].
     Checked {

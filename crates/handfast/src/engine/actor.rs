@@ -240,8 +240,8 @@ impl Actor {
                 self.addresses_changed(now);
                 self.links.moved(now);
             }
-            NetEvent::Observed { address, from, conn, is_seed, .. } => {
-                self.observed(Node { conn, at: from.ip, sees: address }, is_seed, now);
+            NetEvent::Observed { address, from, conn, calls_back, .. } => {
+                self.observed(Node { conn, at: from.ip, sees: address }, calls_back, now);
             }
             NetEvent::Checked { id, verdict } => self.checked(id, &verdict, now),
             NetEvent::Connected { conn, tid, address, relayed, dialled, local } => {

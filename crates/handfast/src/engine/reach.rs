@@ -10,9 +10,9 @@ use crate::engine::actor::Actor;
 
 impl Actor {
     /// A peer that we have called says where it sees us.
-    pub(super) fn observed(&mut self, node: Node, is_seed: bool, now: Now) {
+    pub(super) fn observed(&mut self, node: Node, calls_back: bool, now: Now) {
         self.own.observed(node.sees, node.at, node.conn);
-        if is_seed {
+        if calls_back {
             self.reach.set_node(node, now.time);
         }
         self.addresses_changed(now);

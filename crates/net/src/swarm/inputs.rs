@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::driver::Driver;
 use super::stream_io::{FromStream, What};
-use super::{candidates, kademlia, streams};
+use super::{candidates, kademlia, reach, streams};
 use crate::api::{NetEvent, Role};
 
 impl Driver {
@@ -63,7 +63,8 @@ impl Driver {
             if is_seed {
                 self.swarm.behaviour_mut().punch.reached_at(&address);
             }
-            self.out.push(NetEvent::Observed { address, by, from, conn: conn_id, is_seed });
+            let calls_back = is_seed && info.protocols.contains(&reach::PROTOCOL_NAME);
+            self.out.push(NetEvent::Observed { address, by, from, conn: conn_id, calls_back });
         }
         if is_seed {
             self.reach.listens(peer, from.ip, &info.listen_addrs);

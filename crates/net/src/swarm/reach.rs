@@ -12,7 +12,7 @@ use handfast_proto::addr::{Address, Subscriber, Transport};
 use handfast_proto::id::{ConnId, JobId};
 use handfast_proto::reach::{ANSWER_LEN, ASK_LEN, Answer, Ask, PROTOCOL, Verdict};
 use libp2p::request_response::{
-    self, Codec, InboundRequestId, Message, OutboundFailure, OutboundRequestId, ProtocolSupport, ResponseChannel,
+    self, Codec, InboundRequestId, Message, OutboundRequestId, ProtocolSupport, ResponseChannel,
 };
 use libp2p::swarm::ConnectionId;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
@@ -32,10 +32,16 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// See [`ANSWER_LIMIT`].
 const CALL_LAGS: Duration = Duration::from_millis(500);
 
+/// How long a call that got in stands: the other end has not finished its part when ours is done, and must see it.
+const CALL_STANDS: Duration = Duration::from_secs(1);
+
 /// Questions that a node works on at once, and takes from one subscriber in a second; each is up to four calls.
 const MAX_CHECKS: usize = 32;
 /// See [`MAX_CHECKS`].
 const PER_SUBSCRIBER: u8 = 2;
+
+/// The name of the protocol.
+pub(crate) const PROTOCOL_NAME: StreamProtocol = StreamProtocol::new(PROTOCOL);
 
 pub(crate) type Behaviour = request_response::Behaviour<Bytes>;
 pub(crate) type Event = request_response::Event<Ask, Answer>;
@@ -44,7 +50,7 @@ pub(crate) type Event = request_response::Event<Ask, Answer>;
 pub(crate) fn behaviour(is_node: bool) -> Behaviour {
     let support = if is_node { ProtocolSupport::Inbound } else { ProtocolSupport::Outbound };
     let config = request_response::Config::default().with_request_timeout(ANSWER_LIMIT).with_max_concurrent_streams(1);
-    Behaviour::new([(StreamProtocol::new(PROTOCOL), support)], config)
+    Behaviour::new([(PROTOCOL_NAME, support)], config)
 }
 
 /// Questions and answers as bytes.
@@ -125,8 +131,6 @@ struct Check {
     ip: IpAddr,
     /// The calls that have not ended, each with its place in the question.
     calls: BTreeMap<ConnectionId, u8>,
-    /// The connections that came of the others.
-    connections: Vec<ConnectionId>,
     reached: u8,
     until: Instant,
 }
@@ -135,6 +139,8 @@ struct Check {
 pub(crate) struct Reach {
     asked: BTreeMap<OutboundRequestId, Asked>,
     checks: BTreeMap<InboundRequestId, Check>,
+    /// The connections that calls have made, and when they are to be closed. As many as are called in that time.
+    standing: Vec<(Instant, ConnectionId)>,
     /// Where the nodes that we are connected to listen on TCP.
     tcp: BTreeMap<PeerId, Address>,
     /// The dials of nodes over TCP besides.
@@ -150,6 +156,7 @@ impl Reach {
         Reach {
             asked: BTreeMap::new(),
             checks: BTreeMap::new(),
+            standing: Vec::new(),
             tcp: BTreeMap::new(),
             sights: BTreeSet::new(),
             rate,
@@ -185,14 +192,15 @@ impl Reach {
                 && is_established
             {
                 check.reached |= 1 << place;
-                check.connections.push(connection);
+                self.standing.push((Instant::now() + CALL_STANDS, connection));
             }
         }
     }
 
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let lags = self.asked.values().filter_map(|asked| asked.answer.map(|(_, until)| until));
-        self.checks.values().map(|check| check.until).chain(lags).min()
+        let standing = self.standing.iter().map(|(until, _)| *until);
+        self.checks.values().map(|check| check.until).chain(lags).chain(standing).min()
     }
 }
 
@@ -238,14 +246,8 @@ impl Driver {
             }
             Event::OutboundFailure { request_id, error, .. } => {
                 if let Some(asked) = self.reach.asked.remove(&request_id) {
-                    let verdict = match error {
-                        OutboundFailure::UnsupportedProtocols => Verdict::Unsupported,
-                        OutboundFailure::DialFailure
-                        | OutboundFailure::Timeout
-                        | OutboundFailure::ConnectionClosed
-                        | OutboundFailure::Io(_) => Verdict::Unknown,
-                    };
-                    self.out.push(NetEvent::Checked { id: asked.id, verdict });
+                    tracing::debug!(%error, "a node does not call back");
+                    self.out.push(NetEvent::Checked { id: asked.id, verdict: Verdict::Unknown });
                 }
             }
             Event::InboundFailure { request_id, .. } => {
@@ -274,14 +276,7 @@ impl Driver {
             self.reach.denied += 1;
             return;
         }
-        let mut check = Check {
-            channel,
-            ip,
-            calls: BTreeMap::new(),
-            connections: Vec::new(),
-            reached: 0,
-            until: now + CALLS_LIMIT,
-        };
+        let mut check = Check { channel, ip, calls: BTreeMap::new(), reached: 0, until: now + CALLS_LIMIT };
         let mut dials = Vec::new();
         for (place, (transport, port)) in (0..).zip(ask.ports()) {
             let opts = call(peer, &Address { ip, port: *port, transport: *transport });
@@ -324,9 +319,9 @@ impl Driver {
             for call in check.calls.into_keys() {
                 self.swarm.behaviour_mut().guard.give_up(call);
             }
-            for connection in check.connections {
-                self.swarm.close_connection(connection);
-            }
+        }
+        for (_, connection) in self.reach.standing.extract_if(.., |(until, _)| *until <= now) {
+            self.swarm.close_connection(connection);
         }
         let is_told =
             |asked: &Asked| asked.answer.is_some_and(|(answer, until)| until <= now || asked.has_heard_all(answer));

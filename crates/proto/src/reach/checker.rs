@@ -63,9 +63,7 @@ pub enum Verdict {
         /// Where not.
         missed: Vec<Address>,
     },
-    /// It does not do that.
-    Unsupported,
-    /// Nobody knows: it was too busy, or is gone.
+    /// Nobody knows: it was too busy, does not do that, or is gone.
     Unknown,
 }
 
@@ -81,8 +79,6 @@ struct State {
 pub struct Checker {
     candidates: BTreeMap<Address, State>,
     nodes: BTreeMap<ConnId, Node>,
-    /// Those that have said that they do not do it.
-    unsupported: BTreeSet<ConnId>,
     running: Option<Question>,
     next: u64,
     /// The nodes whose sight of our TCP port was asked for.
@@ -102,7 +98,6 @@ impl Checker {
         Checker {
             candidates: BTreeMap::new(),
             nodes: BTreeMap::new(),
-            unsupported: BTreeSet::new(),
             running: None,
             next: 0,
             sights: BTreeSet::new(),
@@ -121,7 +116,7 @@ impl Checker {
         }
     }
 
-    /// A node that we were given has said how it sees us.
+    /// A node that we were given, and that calls back, has said how it sees us.
     pub fn set_node(&mut self, node: Node, now: Time) {
         let sees = Address { ip: node.sees.ip.to_canonical(), ..node.sees };
         let is_news = self.nodes.insert(node.conn, Node { sees, ..node }).is_none();
@@ -136,7 +131,6 @@ impl Checker {
 
     /// A connection is gone.
     pub fn disconnected(&mut self, conn: ConnId) {
-        self.unsupported.remove(&conn);
         if let Some(node) = self.nodes.remove(&conn)
             && !self.nodes.values().any(|other| other.at == node.at && other.sees.transport == Transport::Tcp)
         {
@@ -180,8 +174,7 @@ impl Checker {
 
     /// The nth of the nodes that can be asked about an address of ours, counted around.
     fn asked_about(&self, ip: IpAddr, n: usize) -> Option<ConnId> {
-        let is_asked = |node: &&Node| node.sees.ip == ip && !self.unsupported.contains(&node.conn);
-        let asked: Vec<ConnId> = self.nodes.values().filter(is_asked).map(|node| node.conn).collect();
+        let asked: Vec<ConnId> = self.nodes.values().filter(|node| node.sees.ip == ip).map(|node| node.conn).collect();
         (!asked.is_empty()).then(|| asked[n % asked.len()])
     }
 
@@ -199,9 +192,6 @@ impl Checker {
                         self.put_off(*address, now);
                     }
                 }
-            }
-            Verdict::Unsupported => {
-                self.unsupported.insert(question.conn);
             }
             Verdict::Unknown => question.addresses.iter().for_each(|address| self.put_off(*address, now)),
         }
@@ -342,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_node_that_sees_us_at_the_address_is_asked_and_one_that_does_not_do_it_no_more() {
+    fn only_a_node_that_sees_us_at_the_address_is_asked_and_a_busy_one_later() {
         let (mut checker, now) = (Checker::new(), at(10));
         checker.set_node(node(1), at(0));
         checker.set_candidates(&[Address { ip: [5, 1, 2, 4].into(), ..quic(1) }], at(0));
@@ -351,15 +341,13 @@ mod tests {
         let question = checker.poll_question(now).expect("due");
         assert_eq!((question.conn, question.addresses.len()), (ConnId(1), 2));
         assert_eq!(checker.poll_question(now), None, "one at a time");
-        checker.answered(JobId(99), &Verdict::Unsupported, now);
-        checker.answered(question.id, &Verdict::Unsupported, now);
-        assert_eq!(checker.poll_question(now), None);
-        checker.set_node(node(2), at(0));
-        let question = checker.poll_question(now).expect("the other one can be asked");
+        checker.answered(JobId(99), &Verdict::Unknown, now);
+        assert_eq!(checker.poll_timeout(), None, "that was no answer");
         checker.answered(question.id, &Verdict::Unknown, now);
+        assert_eq!(checker.poll_question(now), None);
         assert_eq!(checker.unreachable().count(), 0, "nobody has called");
         assert_eq!(checker.poll_timeout(), Some(now + RETRY_MIN));
-        checker.disconnected(ConnId(2));
+        checker.disconnected(ConnId(1));
         assert_eq!(checker.poll_timeout(), None);
     }
 
