@@ -161,12 +161,23 @@ enum Command {
         /// What is in front of the initiators; everything if nothing is named.
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(Nat::ALL.map(Nat::name)))]
         initiators: Vec<String>,
-        /// Play every two kinds once, not in both orders.
+        /// What is in front of the joiners, one or several; everything if nothing is named.
+        #[arg(long, value_name = "JOINER", value_delimiter = ',',
+            value_parser = clap::builder::PossibleValuesParser::new(Nat::ALL.map(Nat::name)))]
+        with: Vec<String>,
+        /// Play every two kinds in one order, and in the other one in the next run.
         #[arg(long)]
         unordered: bool,
+        /// How often each pair, with new devices.
+        #[arg(long, default_value_t = 1)]
+        runs: usize,
     },
     /// A router that maps ports: reached from outside, renewed, gone after a stop and after a crash.
-    PortMapping,
+    PortMapping {
+        /// Wait out a lease by UPnP as well: half an hour.
+        #[arg(long)]
+        half_an_hour: bool,
+    },
     /// A relay that is flooded, filled, stalled and fed garbage goes on serving others, in bounded memory.
     RelayAttack,
     /// A device changes address, router and network while it is paired and while it pairs: how soon pings are answered.
@@ -246,10 +257,10 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::LanAttacks { groups } => lan::attacks::run(&options(1), groups),
         Command::LanNearby { runs } => lan::nearby::run(&options(*runs)),
         Command::NatKinds => nat_kinds::run(&options(1)),
-        Command::NatMatrix { initiators, unordered } => {
-            nat_matrix::run(&options(1), &nat_matrix::pairs(initiators, *unordered))
+        Command::NatMatrix { initiators, with, unordered, runs } => {
+            nat_matrix::run(&options(*runs), &nat_matrix::pairs(initiators, with, *unordered), *unordered)
         }
-        Command::PortMapping => port_mapping::run(&options(1)),
+        Command::PortMapping { half_an_hour } => port_mapping::run(&options(1), *half_an_hour),
         Command::RelayAttack => relay_attack::run(&options(1)),
         Command::Roaming { moves, mid_pairing } => roaming::run(&options(*moves), *mid_pairing),
         Command::Upgrade { runs, requests } => upgrade::run(&options(*runs), *requests),

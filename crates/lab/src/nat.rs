@@ -1,20 +1,22 @@
-//! What may stand between a host and its access link: routers that translate or filter IPv4, by what they do in the
-//! terms of RFC 4787.
+//! What may stand between a host and its access link: routers that translate or filter, by what they do in the terms of
+//! RFC 4787.
 //!
-//! The router is the kernel's own. Where it translates, the host behind it has one private IPv4 address and no IPv6.
+//! The router is the kernel's own. Where it translates, the host behind it has one private IPv4 address. Whether it has
+//! IPv6 is another question: some have a network of global addresses behind the router, most none.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use anyhow::Result;
 use handfast_proto::stun::behaviour::{Filtering, Mapping};
 
+use crate::host::Host;
 use crate::lan::rules::INBOUND_DROP;
 use crate::ns::{LabName, Namespace, ip};
-use crate::topology::AccessHost;
-
-/// The interfaces of a router: out, and to the host behind it.
-const OUT: &str = "eth0";
-const IN: &str = "lan0";
+use crate::portmap::{self, Speaks};
+use crate::process::Running;
+use crate::router::{IN, OUT};
+use crate::topology::{AccessHost, network_behind};
 
 /// The port of DNS.
 const DNS: u16 = 53;
@@ -23,7 +25,7 @@ const DNS: u16 = 53;
 pub(crate) const HTTPS: u16 = 443;
 
 /// What stands there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nat {
     /// Nothing: the host has public addresses, and everybody reaches it.
     Open,
@@ -39,10 +41,18 @@ pub enum Nat {
     Symmetric,
     /// A home router behind the router of a carrier, both [`Nat::PortRestricted`].
     Carrier,
+    /// A [`Nat::PortRestricted`] that maps ports when it is asked to by UPnP.
+    Upnp,
     /// A [`Nat::PortRestricted`] in a network that drops all UDP but DNS, both ways and without a word.
     NoUdp,
     /// A [`Nat::PortRestricted`] in a network that lets out TCP to port 443, DNS, and nothing else.
     Only443,
+    /// A [`Nat::Symmetric`] beside global IPv6 that everybody reaches.
+    Ipv6,
+    /// A [`Nat::Symmetric`] beside global IPv6, of which the router lets in only answers.
+    Ipv6Firewall,
+    /// Global IPv6, of which the router lets in only answers, and no IPv4.
+    Ipv6Only,
 }
 
 /// What STUN can show of it.
@@ -58,7 +68,7 @@ pub struct Kind {
 
 impl Nat {
     /// All of them.
-    pub const ALL: [Nat; 9] = [
+    pub const ALL: [Nat; 13] = [
         Nat::Open,
         Nat::Firewall,
         Nat::FullCone,
@@ -66,8 +76,12 @@ impl Nat {
         Nat::PortRestricted,
         Nat::Symmetric,
         Nat::Carrier,
+        Nat::Upnp,
         Nat::NoUdp,
         Nat::Only443,
+        Nat::Ipv6,
+        Nat::Ipv6Firewall,
+        Nat::Ipv6Only,
     ];
 
     /// Its name in tables, and of the host behind it.
@@ -81,12 +95,16 @@ impl Nat {
             Nat::PortRestricted => "port-restr",
             Nat::Symmetric => "symmetric",
             Nat::Carrier => "carrier",
+            Nat::Upnp => "upnp",
             Nat::NoUdp => "no-udp",
             Nat::Only443 => "only-443",
+            Nat::Ipv6 => "ipv6",
+            Nat::Ipv6Firewall => "ipv6-fw",
+            Nat::Ipv6Only => "ipv6-only",
         }
     }
 
-    /// What it is made to be; `None` where STUN, which is UDP, can show nothing.
+    /// What it is made to be for IPv4; `None` where STUN, which is UDP, can show nothing.
     #[must_use]
     pub fn kind(self) -> Option<Kind> {
         let kind = |mapping, filtering, hairpin| Some(Kind { mapping, filtering, hairpin });
@@ -97,16 +115,44 @@ impl Nat {
             Nat::Firewall => kind(Mapping::None, both, None),
             Nat::FullCone => kind(same, independent, Some(true)),
             Nat::AddressRestricted => kind(same, Filtering::AddressDependent, Some(false)),
-            Nat::PortRestricted | Nat::Carrier => kind(same, both, Some(false)),
-            Nat::Symmetric => kind(Mapping::AddressAndPortDependent, both, Some(false)),
-            Nat::NoUdp | Nat::Only443 => None,
+            Nat::PortRestricted | Nat::Carrier | Nat::Upnp => kind(same, both, Some(false)),
+            Nat::Symmetric | Nat::Ipv6 | Nat::Ipv6Firewall => kind(Mapping::AddressAndPortDependent, both, Some(false)),
+            Nat::NoUdp | Nat::Only443 | Nat::Ipv6Only => None,
         }
     }
 
-    /// Whether the host behind it has an address of its own network.
+    /// Whom it lets in by IPv6, which nobody translates; `None` where there is none.
+    #[must_use]
+    pub fn ipv6(self) -> Option<Filtering> {
+        match self {
+            Nat::Open | Nat::Ipv6 => Some(Filtering::EndpointIndependent),
+            Nat::Firewall | Nat::Ipv6Firewall | Nat::Ipv6Only => Some(Filtering::AddressAndPortDependent),
+            Nat::FullCone
+            | Nat::AddressRestricted
+            | Nat::PortRestricted
+            | Nat::Symmetric
+            | Nat::Carrier
+            | Nat::Upnp
+            | Nat::NoUdp
+            | Nat::Only443 => None,
+        }
+    }
+
+    /// Whether the host has IPv4 at all.
+    #[must_use]
+    pub fn has_ipv4(self) -> bool {
+        self != Nat::Ipv6Only
+    }
+
+    /// Whether the IPv4 address of the host behind it is one of its own network.
     #[must_use]
     pub fn translates(self) -> bool {
-        !matches!(self, Nat::Open | Nat::Firewall)
+        self.has_ipv4() && !matches!(self, Nat::Open | Nat::Firewall)
+    }
+
+    /// Whether a network of global IPv6 addresses is behind the router.
+    pub(crate) fn routes_ipv6(self) -> bool {
+        matches!(self, Nat::Ipv6 | Nat::Ipv6Firewall | Nat::Ipv6Only)
     }
 
     /// The rules of the outermost router; those of a home router behind it are of [`Nat::PortRestricted`].
@@ -114,7 +160,8 @@ impl Nat {
         let (mut known, mut masquerade, mut forwarded) = (String::new(), "masquerade".to_owned(), String::new());
         let mut blocked = String::new();
         match self {
-            Nat::Open | Nat::Firewall | Nat::PortRestricted | Nat::Carrier => {}
+            Nat::Upnp => return portmap::rules(),
+            Nat::Open | Nat::Firewall | Nat::PortRestricted | Nat::Carrier | Nat::Ipv6Only => {}
             Nat::FullCone => {
                 forwarded = format!("ip daddr {public} meta l4proto {{ tcp, udp }} dnat to {inside}");
             }
@@ -128,7 +175,7 @@ impl Nat {
                 );
                 forwarded = format!("iifname \"{OUT}\" ip saddr @known meta l4proto {{ tcp, udp }} dnat to {inside}");
             }
-            Nat::Symmetric => masquerade.push_str(" random,fully-random"),
+            Nat::Symmetric | Nat::Ipv6 | Nat::Ipv6Firewall => masquerade.push_str(" random,fully-random"),
             Nat::NoUdp | Nat::Only443 => {
                 blocked = format!(
                     "iifname \"{IN}\" udp dport != {DNS} drop
@@ -177,48 +224,70 @@ fn home(number: u8, last: u8) -> Ipv4Addr {
     Ipv4Addr::new(192, 168, number, last)
 }
 
+/// What a router lets in by IPv6 that lets in only answers, and the messages without which no network works.
+fn guard_ipv6() -> String {
+    format!(
+        "table ip6 guard {{
+            chain own {{
+                type filter hook input priority filter;
+                iifname \"{OUT}\" meta l4proto != icmpv6 ct state new,invalid drop
+            }}
+            chain passing {{
+                type filter hook forward priority filter;
+                iifname \"{OUT}\" meta l4proto != icmpv6 ct state new,invalid drop
+            }}
+        }}"
+    )
+}
+
 /// The routers between a host and its access link.
 pub(crate) struct Routers {
     /// From the outside in.
-    chain: Vec<Namespace>,
+    chain: Vec<Host>,
     number: u8,
     nat: Nat,
 }
 
 impl Routers {
-    /// Makes those of the host with this number and name.
-    pub(crate) fn new(nat: Nat, lab: &LabName, number: u8, host: &str) -> Result<Routers> {
+    /// Makes those of the host with this number and name; what they write is in `dir`.
+    pub(crate) fn new(nat: Nat, lab: &LabName, number: u8, host: &str, dir: &Path) -> Result<Routers> {
         let names: &[&str] = match nat {
             Nat::Open | Nat::Firewall => &[],
             Nat::FullCone
             | Nat::AddressRestricted
             | Nat::PortRestricted
             | Nat::Symmetric
+            | Nat::Upnp
             | Nat::NoUdp
-            | Nat::Only443 => &["nat"],
+            | Nat::Only443
+            | Nat::Ipv6
+            | Nat::Ipv6Firewall
+            | Nat::Ipv6Only => &["nat"],
             Nat::Carrier => &["isp", "nat"],
         };
         let router = |name: &&str| {
-            let router = Namespace::create(lab, &format!("{host}-{name}"))?;
+            let name = format!("{host}-{name}");
+            let router = Namespace::create(lab, &name)?;
             router.sysctl("net.ipv4.ip_forward", "1")?;
-            Ok(router)
+            Host::new(&name, router, dir)
         };
         Ok(Routers { chain: names.iter().map(router).collect::<Result<_>>()?, number, nat })
     }
 
     /// Whose the access link is: the outermost router's, or the host's.
     pub(crate) fn outermost<'a>(&'a self, host: &'a Namespace) -> &'a Namespace {
-        self.chain.first().unwrap_or(host)
+        self.chain.first().map_or(host, Host::namespace)
     }
 
-    /// Wires them to each other and to the host, once the outermost has its access link with the address `public`.
-    pub(crate) fn wire(&self, host: &Namespace, public: Ipv4Addr) -> Result<()> {
+    /// Wires them to each other and to the host, once the outermost has its access link with the address `public`. What
+    /// maps ports on one of them is to end before they are taken away.
+    pub(crate) fn wire(&self, host: &Namespace, public: Ipv4Addr) -> Result<Option<Running>> {
         if self.nat == Nat::Firewall {
-            return host.nft(INBOUND_DROP);
+            host.nft(INBOUND_DROP)?;
         }
         let mut outside = public;
-        for (depth, router) in self.chain.iter().enumerate() {
-            let next = self.chain.get(depth + 1);
+        for (depth, router) in self.chain.iter().map(Host::namespace).enumerate() {
+            let next = self.chain.get(depth + 1).map(Host::namespace);
             // Between a carrier and its customers: shared addresses (RFC 6598). At home: private ones.
             let inside = |last| match next {
                 Some(_) => Ipv4Addr::new(100, 64, self.number, last),
@@ -240,14 +309,44 @@ impl Routers {
                 behind.name(),
             ])?;
             for (namespace, interface, last) in [(router, IN, 1), (behind, OUT, 2)] {
-                namespace.ip(&["addr", "add", &format!("{}/24", inside(last)), "dev", interface])?;
+                if self.nat.has_ipv4() {
+                    namespace.ip(&["addr", "add", &format!("{}/24", inside(last)), "dev", interface])?;
+                }
                 namespace.ip(&["link", "set", interface, "up"])?;
             }
-            behind.ip(&["route", "add", "default", "via", &inside(1).to_string()])?;
-            let nat = if depth == 0 { self.nat } else { Nat::PortRestricted };
-            router.nft(&nat.rules(outside, inside(2)))?;
+            if self.nat.has_ipv4() {
+                behind.ip(&["route", "add", "default", "via", &inside(1).to_string()])?;
+                let nat = if depth == 0 { self.nat } else { Nat::PortRestricted };
+                router.nft(&nat.rules(outside, inside(2)))?;
+            }
+            if self.nat.routes_ipv6() {
+                self.route_ipv6(router, behind)?;
+            }
             outside = inside(2);
         }
-        Ok(())
+        let mapper = self.chain.first().filter(|_| self.nat == Nat::Upnp);
+        mapper.map(|router| portmap::start(router, home(self.number, 0), Speaks::Upnp)).transpose()
     }
+
+    /// Gives the network behind a router global addresses.
+    fn route_ipv6(&self, router: &Namespace, behind: &Namespace) -> Result<()> {
+        router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+        let address = |last| global(self.number, last).to_string();
+        for (namespace, interface, last) in [(router, IN, 1), (behind, OUT, 2)] {
+            namespace.ip(&["addr", "add", &format!("{}/64", address(last)), "dev", interface, "nodad"])?;
+        }
+        behind.ip(&["route", "add", "default", "via", &address(1)])?;
+        if self.nat.ipv6() == Some(Filtering::EndpointIndependent) { Ok(()) } else { router.nft(&guard_ipv6()) }
+    }
+}
+
+fn global(number: u8, last: u8) -> Ipv6Addr {
+    let mut segments = network_behind(number).segments();
+    segments[7] = last.into();
+    segments.into()
+}
+
+/// The global IPv6 address of a host whose router has such a network behind it.
+pub(crate) fn global_inside(number: u8) -> Ipv6Addr {
+    global(number, 2)
 }

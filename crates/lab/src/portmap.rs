@@ -13,18 +13,21 @@ use crate::device::base_env;
 use crate::host::Host;
 use crate::ns::{LabName, Namespace};
 use crate::process::{Running, Start};
-use crate::router::{self, OUT, Switches};
+use crate::router::{self, IN, OUT, Switches};
 use crate::skip::find_program;
 use crate::topology::{AccessHost, Lab};
 
-/// The network behind it.
-const INSIDE: &str = "lan0";
+/// The network behind it: the router's address there, and those of the two hosts.
+const NETWORK: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 0);
 const OURS: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 1);
 const BEHIND: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 11);
 const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 12);
 
 /// The longest lease that it gives, in seconds, where it speaks [`Speaks::Packets`].
 pub const LEASE: u32 = 80;
+
+/// What is asked for, in seconds, as devices do. With UPnP it is what they get: no router shortens it, or says so.
+pub const ASKED: u32 = 1_800;
 
 /// How long the daemon may take to start, and one look whether it did.
 const READY_LIMIT: Duration = Duration::from_secs(10);
@@ -80,19 +83,19 @@ impl PortMapper {
         let router = lab.host(speaks.host())?;
         let of_lab = LabName::unique();
         let mut switches = Switches::new(&of_lab)?;
-        switches.plug(INSIDE, router.namespace(), INSIDE)?;
-        router::up(router.namespace(), INSIDE, OURS)?;
+        switches.plug(IN, router.namespace(), IN)?;
+        router::up(router.namespace(), IN, OURS)?;
         router.namespace().sysctl("net.ipv4.ip_forward", "1")?;
         router.namespace().nft(&rules())?;
         let namespace = Namespace::create(&of_lab, "inside")?;
-        switches.plug(INSIDE, &namespace, "eth0")?;
+        switches.plug(IN, &namespace, "eth0")?;
         router::up(&namespace, "eth0", BEHIND)?;
         namespace.ip(&["route", "add", "default", "via", &OURS.to_string()])?;
         let neighbour = Namespace::create(&of_lab, "neighbour")?;
-        switches.plug(INSIDE, &neighbour, "eth0")?;
+        switches.plug(IN, &neighbour, "eth0")?;
         router::up(&neighbour, "eth0", NEIGHBOUR)?;
         let inside = Host::with_sysfs(&format!("{}-inside", speaks.host()), namespace, lab.dir())?;
-        let daemon = start(&router, speaks)?;
+        let daemon = start(&router, NETWORK, speaks)?;
         Ok(PortMapper { _daemon: daemon, router, inside, neighbour, _switches: switches })
     }
 
@@ -139,7 +142,7 @@ impl PortMapper {
 fn map(from: &Namespace, method: Method, inside: SocketAddrV4, transport: Transport) -> Result<Granted> {
     let (port, nonce) = (inside.port(), [5; 12]);
     let mapping = Mapping { gateway: OURS, method, inside, transport, outside_port: port, nonce };
-    let job = Job { mapping, task: Task::Map { lease: 1_800 } };
+    let job = Job { mapping, task: Task::Map { lease: ASKED } };
     let outcome = from.enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok::<_, std::io::Error>(runtime.block_on(handfast_net::portmap::run(job)))
@@ -151,7 +154,7 @@ fn map(from: &Namespace, method: Method, inside: SocketAddrV4, transport: Transp
 }
 
 /// Answers come in, and what is mapped. The chains `mapped`, `let_in` and `mapped_out` are miniupnpd's.
-fn rules() -> String {
+pub(crate) fn rules() -> String {
     format!(
         "table inet filter {{
             chain mapped {{ }}
@@ -179,7 +182,8 @@ fn rules() -> String {
     )
 }
 
-fn start(router: &AccessHost, speaks: Speaks) -> Result<Running> {
+/// Has ports of this router mapped for the /24 that begins at `network`.
+pub(crate) fn start(router: &Host, network: Ipv4Addr, speaks: Speaks) -> Result<Running> {
     let program = program()?;
     let (packets, upnp) = match speaks {
         Speaks::Packets => ("yes", "no"),
@@ -191,11 +195,11 @@ fn start(router: &AccessHost, speaks: Speaks) -> Result<Running> {
     std::fs::write(
         &config,
         format!(
-            "ext_ifname={OUT}\nlistening_ip={INSIDE}\nhttp_port=0\nenable_natpmp={packets}\nenable_upnp={upnp}\n\
+            "ext_ifname={OUT}\nlistening_ip={IN}\nhttp_port=0\nenable_natpmp={packets}\nenable_upnp={upnp}\n\
              min_lifetime=60\nmax_lifetime={LEASE}\nupnp_table_name=filter\nupnp_nat_table_name=filter\n\
              upnp_forward_chain=let_in\nupnp_nat_chain=mapped\nupnp_nat_postrouting_chain=mapped_out\n\
              secure_mode=yes\nsystem_uptime=yes\nuuid=6d0f3c1e-6a0c-4f43-9d0e-0a3c2f1b7a10\n\
-             allow 1024-65535 192.168.90.0/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
+             allow 1024-65535 {network}/24 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
         ),
     )?;
     let pid = dir.join("pid");

@@ -11,6 +11,9 @@ use crate::topology::AccessHost;
 /// The interface of a router that leads out.
 pub(crate) const OUT: &str = "eth0";
 
+/// The one to what is behind it, where that is one network.
+pub(crate) const IN: &str = "lan0";
+
 /// Bridges, each of them the switch of one network.
 pub(crate) struct Switches {
     namespace: Namespace,

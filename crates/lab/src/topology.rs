@@ -15,8 +15,9 @@ use tempfile::TempDir;
 
 use crate::host::Host;
 use crate::link::{Emulator, EmulatorBuilder, End, Link};
-use crate::nat::{Nat, Routers};
+use crate::nat::{self, Nat, Routers};
 use crate::ns::{LabName, Namespace};
+use crate::process::Running;
 
 /// Delay of an access link in each direction: 25 ms one way between any two hosts, 50 ms a round trip.
 pub const ACCESS_DELAY: Duration = Duration::from_micros(12_500);
@@ -52,6 +53,7 @@ struct AccessHostInner {
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
     link: Link,
+    _mapper: Option<Running>,
     _routers: Routers,
 }
 
@@ -165,15 +167,22 @@ impl LabBuilder {
             let number = u8::try_from(index + 1).context("too many hosts")?;
             let namespace = Namespace::create(&name, host)?;
             let nat = self.nats.iter().find(|(behind, _)| behind == host).map_or(Nat::Open, |(_, nat)| *nat);
-            let routers = Routers::new(nat, &name, number, host)?;
+            let routers = Routers::new(nat, &name, number, host, dir.path())?;
             let link = connect(&mut links, number, routers.outermost(&namespace), &router)?;
             link.set_delay(*delay);
-            routers.wire(&namespace, ipv4(number, 2))?;
+            let mapper = routers.wire(&namespace, ipv4(number, 2))?;
+            let mut global = ipv6(number, 2);
+            if nat.routes_ipv6() {
+                let network = format!("{}/64", network_behind(number));
+                router.ip(&["route", "add", &network, "via", &global.to_string()])?;
+                global = nat::global_inside(number);
+            }
             hosts.push(AccessHost(Arc::new(AccessHostInner {
                 host: Host::new(host, namespace, dir.path())?,
                 ipv4: ipv4(number, 2),
-                ipv6: ipv6(number, 2),
+                ipv6: global,
                 link,
+                _mapper: mapper,
                 _routers: routers,
             })));
         }
@@ -188,7 +197,7 @@ impl AccessHost {
         self.0.ipv4
     }
 
-    /// Its IPv6 address, unless there is a router.
+    /// Its IPv6 address, unless there is a router behind which is none.
     #[must_use]
     pub fn ipv6(&self) -> Ipv6Addr {
         self.0.ipv6
@@ -215,6 +224,11 @@ fn ipv4(network: u8, host: u8) -> Ipv4Addr {
 
 fn ipv6(network: u8, host: u8) -> Ipv6Addr {
     Ipv6Addr::new(0x2a0a, 0x4840, u16::from(network), 0, 0, 0, 0, u16::from(host))
+}
+
+/// The global IPv6 network behind a host's router, where there is one.
+pub(crate) fn network_behind(network: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2a0a, 0x4840, network.into(), 1, 0, 0, 0, 0)
 }
 
 /// Gives a host its access link, addresses and routes. The neighbour entries are fixed: finding out who has an address
