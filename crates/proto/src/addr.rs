@@ -328,6 +328,17 @@ pub fn dialable_relays(all: &[RelayAddress], loopback: LoopbackPolicy, max: usiz
     list
 }
 
+/// The relays of `all` to try next: those that have not stalled, or all again if each has.
+pub(crate) fn other_relays(all: &[RelayAddress], stalled: &mut Vec<Address>) -> Vec<RelayAddress> {
+    stalled.retain(|address| all.iter().any(|r| r.relay == *address));
+    let others: Vec<RelayAddress> = all.iter().copied().filter(|r| !stalled.contains(&r.relay)).collect();
+    if others.is_empty() {
+        stalled.clear();
+        return all.to_vec();
+    }
+    others
+}
+
 /// The address prefix that limits count by: an IPv4 address, or the /56 of an IPv6 address, which is what one
 /// subscriber has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

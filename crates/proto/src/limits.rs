@@ -113,6 +113,11 @@ pub const NEAR_FIRST: Duration = Duration::from_millis(300);
 /// Relays are tried this much after the addresses of the same device: a direct path costs nobody else anything and mostly
 /// stands by then, and where there is none the relay's is there long before the first timeout.
 pub const DIRECT_FIRST: Duration = Duration::from_millis(200);
+/// A connection through a relay that carries no answer to the first message for this long is given up for another relay, if
+/// there is one: several round trips across the world, and much less than a search may take.
+pub const RELAY_STALL: Duration = Duration::from_secs(3);
+/// For this long a handshake that has lost its relay tries another one alone.
+pub const OTHER_RELAY_FIRST: Duration = Duration::from_secs(2);
 /// A second way to a device with which a handshake runs already waits this long before it is tried.
 pub const TWIN: Duration = Duration::from_secs(1);
 /// What is known to be wrong is said this long after a search began, while it goes on.
@@ -136,6 +141,8 @@ pub const MAX_CALLERS: usize = 2;
 pub const CALLER_TURN: Duration = Duration::from_secs(2);
 /// And so long after [`CONNECT`] is over the search still waits for one that came just before.
 pub const CALLER_LATE: Duration = Duration::from_secs(2);
+/// Dials of one candidate at the same time: the first, and one more each time that a newer record names other ways to it.
+pub const DIALS_OF_CANDIDATE: usize = 3;
 /// Candidates tried at the same time.
 pub const PARALLEL_CANDIDATES: usize = 3;
 /// Candidates tried through relays at the same time, beside [`PARALLEL_CANDIDATES`]: a code has one initiator, whose relays

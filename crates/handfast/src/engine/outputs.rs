@@ -46,6 +46,7 @@ impl Actor {
                     self.net_commands.push(NetCommand::Punch { conn });
                 }
             }
+            session::Output::Close(conn) => self.net_commands.push(NetCommand::CloseConnection { conn }),
             session::Output::Job(id, job) => self.table_job(id, job),
             session::Output::Cancel(id) => self.cancel(Owner::Table, id),
             session::Output::Event(event) => self.table_event(event),

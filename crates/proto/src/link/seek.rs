@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::addr::{Address, LoopbackPolicy, RelayAddress, dialable_relays, may_dial};
+use crate::addr::{Address, LoopbackPolicy, RelayAddress, dialable_relays, may_dial, other_relays};
 use crate::id::{JobId, Tid};
 use crate::limits;
 use crate::secret::Rng;
@@ -25,6 +25,8 @@ pub(super) struct Seek {
     dials: Vec<JobId>,
     newest: u64,
     target: Option<Target>,
+    /// The relays that have connected us to it and carried nothing.
+    stalled: Vec<Address>,
 }
 
 /// Where a peer is in this run of its program.
@@ -79,6 +81,11 @@ impl Seek {
         if self.rounds <= 1 { 1 } else { usize::MAX }
     }
 
+    /// Whether what a newer record says may be dialled beside what is under way.
+    pub(super) fn may_dial(&self) -> bool {
+        self.dials.len() < limits::DIALS_OF_CANDIDATE
+    }
+
     /// Whether a dial is under way; another one would only repeat it.
     pub(super) fn is_dialling(&self) -> bool {
         !self.dials.is_empty()
@@ -121,12 +128,30 @@ impl Seek {
             return None;
         }
         self.target = Some(Target { tid: advert.tid, addresses, relays });
-        self.target.clone()
+        self.next_target()
     }
 
     /// Where the newest record says the peer is.
     pub(super) fn target(&self) -> Option<&Target> {
         self.target.as_ref()
+    }
+
+    /// What of it is dialled next.
+    pub(super) fn next_target(&mut self) -> Option<Target> {
+        let Target { tid, addresses, relays } = self.target.clone()?;
+        Some(Target { tid, addresses, relays: other_relays(&relays, &mut self.stalled) })
+    }
+
+    /// Whether another relay leads to the peer than this one, and has not stalled.
+    pub(super) fn has_other_relay(&self, relay: Address) -> bool {
+        let relays = self.target.iter().flat_map(|target| &target.relays);
+        relays.into_iter().any(|r| r.relay != relay && !self.stalled.contains(&r.relay))
+    }
+
+    /// A relay has connected us and carries nothing: what is dialled next, besides another one.
+    pub(super) fn stalled(&mut self, relay: Address) -> Option<Target> {
+        self.stalled.push(relay);
+        self.next_target()
     }
 
     /// Sets a target that is known otherwise: the other side of a handshake. It is tried alone first.

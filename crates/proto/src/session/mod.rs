@@ -121,6 +121,8 @@ pub enum Output {
     /// Whoever is at the other end of this stream has proven the code: he may learn where we are, to make a direct
     /// connection of one through a relay.
     Proven(StreamId),
+    /// Close a connection that stands and carries nothing: until then it would be the answer to every dial.
+    Close(ConnId),
     /// Do something and report its result under the same id.
     Job(JobId, Job),
     /// The result is no longer wanted.
@@ -484,6 +486,10 @@ impl Context<'_> {
 
     fn proven(&mut self, stream: StreamId) {
         self.out.push_back(Output::Proven(stream));
+    }
+
+    fn close(&mut self, conn: ConnId) {
+        self.out.push_back(Output::Close(conn));
     }
 
     fn finish(&mut self, stream: StreamId) {

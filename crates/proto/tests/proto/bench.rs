@@ -72,6 +72,8 @@ pub(crate) struct Bench {
     pub(crate) reset: usize,
     /// Streams through relays on which the code is proven.
     pub(crate) proven: Vec<StreamId>,
+    /// Connections that it gave up.
+    pub(crate) given_up: Vec<ConnId>,
     pub(crate) jobs: Vec<(JobId, Job)>,
     /// Pairings that were made durable as pending.
     pub(crate) stored: Vec<Agreement>,
@@ -115,6 +117,7 @@ impl Bench {
             closed: Vec::new(),
             reset: 0,
             proven: Vec::new(),
+            given_up: Vec::new(),
             jobs: Vec::new(),
             stored: Vec::new(),
             stored_at: Vec::new(),
@@ -164,6 +167,7 @@ impl Bench {
                     self.reset += 1;
                 }
                 Output::Proven(stream) => self.proven.push(stream),
+                Output::Close(conn) => self.given_up.push(conn),
                 Output::Job(id, Job::Store(change)) => {
                     match change {
                         StoreChange::Pending(pending) => {

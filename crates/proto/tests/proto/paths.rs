@@ -457,7 +457,7 @@ fn c2_presence_names_two_relays_is_published_anew_and_leads_a_peer_through_them(
 }
 
 /// Every record that is being published, and what is due after it.
-fn finish_publishing(desk: &mut Desk) -> Vec<Record> {
+pub(crate) fn finish_publishing(desk: &mut Desk) -> Vec<Record> {
     let mut records = Vec::new();
     while let Some(at) = desk.jobs.iter().position(|(_, job)| matches!(job, link::Job::Publish(_))) {
         let (id, job) = desk.jobs.remove(at);

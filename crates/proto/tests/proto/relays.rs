@@ -27,7 +27,7 @@ use crate::path::{assert_paired, pairing};
 use crate::sim::world::World;
 
 /// The initiator of most tests.
-const HOST: Tid = Tid([2; 32]);
+pub(crate) const HOST: Tid = Tid([2; 32]);
 const STEP: Duration = Duration::from_millis(1);
 
 /// A relay, by number.
@@ -51,21 +51,21 @@ pub(crate) fn through_relay(tid: Tid) -> Inbound {
     Inbound { tid, address: relay(1).relay, path: Path::Relay, local: None }
 }
 
-fn record(code: &Code, addresses: &[Address], relays: &[RelayAddress], seq: u64) -> Record {
+pub(crate) fn record(code: &Code, addresses: &[Address], relays: &[RelayAddress], seq: u64) -> Record {
     let (addresses, relays) = (addresses.to_vec(), relays.to_vec());
     let advert = Advert { state: AdvertState::Open, not_after: UnixTime(0), tid: HOST, addresses, relays };
     CodeKeys::derive(code).record().seal(&advert.to_bytes([7; 16]), seq, 600, &mut rng(seq as u8))
 }
 
 /// A dial that waits for its answer.
-struct Dial {
-    id: JobId,
-    tid: Option<Tid>,
-    addresses: Vec<Address>,
-    relays: Vec<RelayAddress>,
+pub(crate) struct Dial {
+    pub(crate) id: JobId,
+    pub(crate) tid: Option<Tid>,
+    pub(crate) addresses: Vec<Address>,
+    pub(crate) relays: Vec<RelayAddress>,
 }
 
-fn dials(bench: &Bench) -> Vec<Dial> {
+pub(crate) fn dials(bench: &Bench) -> Vec<Dial> {
     let dial = |(id, job): &(JobId, Job)| match job {
         Job::Dial { tid, addresses, relays } => {
             Some(Dial { id: *id, tid: *tid, addresses: addresses.clone(), relays: relays.clone() })
@@ -76,17 +76,17 @@ fn dials(bench: &Bench) -> Vec<Dial> {
 }
 
 /// The dial that goes through relays, if one waits.
-fn relayed(bench: &Bench) -> Option<Dial> {
+pub(crate) fn relayed(bench: &Bench) -> Option<Dial> {
     dials(bench).into_iter().find(|d| !d.relays.is_empty())
 }
 
 /// The dial that goes to addresses alone.
-fn direct(bench: &Bench) -> Option<Dial> {
+pub(crate) fn direct(bench: &Bench) -> Option<Dial> {
     dials(bench).into_iter().find(|d| d.relays.is_empty())
 }
 
 /// Hands a joiner this record, as the answer to a look-up that goes on.
-fn look_up_brings(joiner: &mut Bench, record: &Record) {
+pub(crate) fn look_up_brings(joiner: &mut Bench, record: &Record) {
     let look_up = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::LookUp(_))).map(|(id, _)| *id);
     joiner.job_done(look_up.expect("it looks the code up"), JobResult::Found(record.clone()));
 }
@@ -96,11 +96,11 @@ fn code() -> Code {
 }
 
 /// A joiner that has found a record with these addresses and relays.
-fn searching(addresses: &[Address], relays: &[RelayAddress]) -> (Bench, Code) {
+pub(crate) fn searching(addresses: &[Address], relays: &[RelayAddress]) -> (Bench, Code) {
     searching_from(Vicinity::default(), addresses, relays)
 }
 
-fn searching_from(vicinity: Vicinity, addresses: &[Address], relays: &[RelayAddress]) -> (Bench, Code) {
+pub(crate) fn searching_from(vicinity: Vicinity, addresses: &[Address], relays: &[RelayAddress]) -> (Bench, Code) {
     let mut joiner = Bench::with(1, |config| config.vicinity = vicinity);
     let code = code();
     joiner.join(&code);
@@ -109,12 +109,12 @@ fn searching_from(vicinity: Vicinity, addresses: &[Address], relays: &[RelayAddr
 }
 
 /// A dial connects through its relay; the stream on which the handshake begins, if one is opened.
-fn connects_through_relay(joiner: &mut Bench, dial: &Dial) -> Option<StreamId> {
+pub(crate) fn connects_through_relay(joiner: &mut Bench, dial: &Dial) -> Option<StreamId> {
     let reached = Reached { conn: ConnId(1), tid: HOST, address: dial.relays[0].relay, path: Path::Relay };
     connects(joiner, dial, reached)
 }
 
-fn connects(joiner: &mut Bench, dial: &Dial, reached: Reached) -> Option<StreamId> {
+pub(crate) fn connects(joiner: &mut Bench, dial: &Dial, reached: Reached) -> Option<StreamId> {
     joiner.job_done(dial.id, JobResult::Dialled(reached));
     let open = joiner.jobs.iter().find(|(_, job)| matches!(job, Job::OpenStream(conn) if *conn == reached.conn));
     let open = open.map(|(id, _)| *id)?;

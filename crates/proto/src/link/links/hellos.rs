@@ -53,9 +53,29 @@ impl Links {
         let own = self.config.identity.public();
         let (sent, r1) = hello::open(&entry.bond, own, self.config.tid, from.tid, &mut self.rng);
         self.out.push_back(Output::Send { stream, frames: vec![r1] });
-        let until = now.time + limits::HELLO;
+        // A relay that may carry nothing has less time, if there is another one.
+        let may_be_stalled = from.path == Path::Relay && entry.seek.has_other_relay(from.address);
+        let until = now.time + if may_be_stalled { limits::RELAY_STALL } else { limits::HELLO };
         let step = HelloStep::AwaitR2(pairing_id, sent);
         self.hellos.insert(stream, Hello { conn, from, until, opened_by_us: true, step });
+    }
+
+    /// Ends the hellos whose time is over.
+    pub(super) fn end_late_hellos(&mut self, now: Now) {
+        let late: Vec<(StreamId, Hello)> = self.hellos.extract_if(.., |_, h| h.until <= now.time).collect();
+        for (stream, Hello { conn, from, opened_by_us, step, .. }) in late {
+            self.out.push_back(Output::Finish(stream));
+            let (HelloStep::AwaitR2(id, _) | HelloStep::AwaitR4(id, ..)) = step else { continue };
+            let entry = self.peers.get_mut(&id).filter(|_| opened_by_us && from.path == Path::Relay);
+            if let Some(entry) = entry.filter(|entry| entry.seek.has_other_relay(from.address)) {
+                let next = entry.seek.stalled(from.address);
+                // Closed, or else it would be the answer to the next dial.
+                self.hellos.retain(|_, h| h.conn != conn);
+                self.forget_connection(conn, now);
+                self.out.push_back(Output::Close(conn));
+                self.dial(id, next);
+            }
+        }
     }
 
     pub(super) fn handle_hello(&mut self, stream: StreamId, hello: Hello, frame: &Frame, now: Now) {

@@ -451,9 +451,7 @@ impl Links {
         for (_, stream) in self.refused.extract_if(.., |(at, _)| *at <= now.time) {
             self.out.push_back(Output::Finish(stream));
         }
-        for (stream, _) in self.hellos.extract_if(.., |_, h| h.until <= now.time) {
-            self.out.push_back(Output::Finish(stream));
-        }
+        self.end_late_hellos(now);
         for ping in self.pings.extract_if(.., |p| p.until <= now.time) {
             let connected = match ping.state {
                 PingState::Sent { stream, .. } => {

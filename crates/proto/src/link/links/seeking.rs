@@ -24,6 +24,8 @@ impl Links {
     }
 
     pub(super) fn seek(&mut self, id: PairingId, now: Now) {
+        // The answer to a dial would be the connection on which that runs.
+        let is_met = self.hellos.values().any(|h| h.opened_by_us && h.step.pairing_id() == Some(id));
         let Some(entry) = self.peers.get_mut(&id) else { return };
         let ask_dht = self.config.dht && entry.seek.asks_dht();
         entry.seek.begin(now.time, &mut self.rng);
@@ -31,11 +33,11 @@ impl Links {
         let topics: Vec<_> =
             periods.iter().take(entry.seek.breadth()).map(|p| (*p, entry.presence.peer_topic(*p))).collect();
         let remembered = entry.peer.addresses.clone();
-        let dial = match entry.seek.target() {
-            _ if entry.seek.is_dialling() => None,
-            Some(target) => Some(dial(target.clone())),
-            None if remembered.is_empty() => None,
-            None => Some(Job::Dial { tid: None, addresses: remembered, relays: Vec::new() }),
+        let dial = if entry.seek.is_dialling() || (is_met && entry.seek.target().is_some()) {
+            None
+        } else {
+            let anywhere = Job::Dial { tid: None, addresses: remembered.clone(), relays: Vec::new() };
+            entry.seek.next_target().map(dial).or_else(|| (!remembered.is_empty()).then_some(anywhere))
         };
         if let Some(dial) = dial {
             let job = self.job(dial, Work::Dial(id));
@@ -65,9 +67,15 @@ impl Links {
         // A forged, foreign or old record is a miss.
         let Ok(advert) = entry.presence.open(record, period) else { return };
         let learned = entry.seek.learn(&advert, record.seq(), self.config.loopback);
-        if let Some(target) = learned {
-            let job = self.job(dial(target), Work::Dial(pairing_id));
-            if let Some(entry) = self.peers.get_mut(&pairing_id) {
+        self.dial(pairing_id, learned);
+    }
+
+    /// Dials a peer where it has just been learned to be, beside what is under way.
+    pub(super) fn dial(&mut self, id: PairingId, target: Option<Target>) {
+        let may_dial = self.peers.get(&id).is_some_and(|entry| entry.seek.may_dial());
+        if let Some(target) = target.filter(|_| may_dial) {
+            let job = self.job(dial(target), Work::Dial(id));
+            if let Some(entry) = self.peers.get_mut(&id) {
                 entry.seek.add_dial(job);
             }
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::addr::{Address, Path, RelayAddress, Transport};
+use crate::addr::{Address, Path, RelayAddress, Transport, other_relays};
 use crate::handshake::joiner::{Comparing, ReceivedH4, SentH3, SentH5};
 use crate::id::{JobId, PairingId, StreamId, Tid};
 use crate::limits;
@@ -19,6 +19,8 @@ pub(super) struct Agreed {
     pub(super) addresses: Vec<Address>,
     relays: Vec<RelayAddress>,
     pub(super) path: Path,
+    /// The relay in between, if there is one.
+    via: Option<Address>,
     pub(super) device: Option<PeerCard>,
     /// Our person confirmed a comparison: that was the question.
     pub(super) confirmed: bool,
@@ -75,9 +77,9 @@ pub(super) enum Step {
 impl Agreed {
     /// A handshake whose S3 or H3 (`last`) has just been sent on `stream`.
     pub(super) fn new(found: Found, stream: StreamId, last: Frame) -> Agreed {
-        let Found { tid, addresses, relays, path } = found;
+        let Found { tid, addresses, relays, path, via } = found;
         let link = Link::Up { stream };
-        Agreed { tid, addresses, relays, path, device: None, confirmed: false, last, s3: None, link, refind: None }
+        Agreed { tid, addresses, relays, path, via, device: None, confirmed: false, last, s3: None, link, refind: None }
     }
 
     /// From now on it is looked up if it is lost.
@@ -163,10 +165,14 @@ impl Agreed {
                     let leads_there = !addresses.is_empty() || !relays.is_empty();
                     leads_there.then(|| cx.job(Job::Dial { tid: Some(self.tid), addresses, relays }))
                 };
-                let others = dial(Transport::Quic, self.relays.clone());
+                // It may have been the relay that was lost: first another one is tried alone, for a moment.
+                let mut lost: Vec<Address> = self.via.filter(|_| *dials == 0).into_iter().collect();
+                let relays = other_relays(&self.relays, &mut lost);
+                let until = (relays.len() < self.relays.len()).then_some(now + limits::OTHER_RELAY_FIRST);
+                let others = dial(Transport::Quic, relays);
                 let tcp = dial(Transport::Tcp, Vec::new());
                 *dials += 1;
-                *redial = Redial::Dialling { others, tcp, until: None };
+                *redial = Redial::Dialling { others, tcp, until };
             }
             Redial::Dialling { others, tcp, until: Some(until) } if *until <= now => {
                 for job in [*others, *tcp].into_iter().flatten() {
@@ -190,6 +196,7 @@ impl Agreed {
         let job = cx.job(Job::OpenStream(reached.conn));
         *redial = Redial::Opening { job };
         self.path = reached.path;
+        self.via = (reached.path == Path::Relay).then_some(reached.address);
     }
 
     /// A look-up brought a record. If it says something new of where the initiator is, that is tried at once.

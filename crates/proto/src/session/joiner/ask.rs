@@ -191,7 +191,7 @@ impl Ask {
             State::AwaitH2 { stream, address, path, hs, .. } => match hs.handle(frame) {
                 Ok(H2::Compare(comparing, s3)) => {
                     let addresses = best_first(path.own_address(address), &self.addresses);
-                    let found = Found { tid: self.tid?, addresses, relays: Vec::new(), path };
+                    let found = Found { tid: self.tid?, addresses, relays: Vec::new(), path, via: None };
                     Some(Proof::Compare(comparing, s3, found))
                 }
                 Ok(H2::Refused(Refusal::Busy)) => {

@@ -1,12 +1,15 @@
 //! A device that may be the initiator, and what is being tried with it.
 
-use crate::addr::{Address, Path, RelayAddress, Transport};
+use crate::addr::{Address, Path, RelayAddress, Transport, other_relays};
 use crate::cause::Cause;
 use crate::handshake::joiner::SentH1;
 use crate::id::{JobId, StreamId, Tid};
 use crate::limits;
-use crate::session::{Context, DialFailure, FoundBy, StreamEnd};
+use crate::session::{Context, DialFailure, FoundBy, Job, Reached, StreamEnd};
 use crate::time::Time;
+
+/// Addresses kept for one candidate: those of two adverts.
+const MAX_ADDRESSES: usize = 12;
 
 /// A device that may be the initiator.
 pub(super) struct Candidate {
@@ -18,7 +21,11 @@ pub(super) struct Candidate {
     pub(super) addresses: Vec<Address>,
     /// The relays that lead to it: they make a candidate of their own, without addresses.
     pub(super) relayed: Vec<RelayAddress>,
+    /// Those of them that have connected us and carried nothing.
+    stalled: Vec<Address>,
     pub(super) state: State,
+    /// Ways that only a newer record names than the one that is being dialled by.
+    fresh: Fresh,
     pub(super) dials: u32,
     pub(super) unproven: u32,
     pub(super) failure: Option<Cause>,
@@ -30,12 +37,32 @@ pub(super) struct Candidate {
     pub(super) came: Option<Time>,
 }
 
+/// Ways to a device that have never been tried.
+#[derive(Default)]
+struct Fresh {
+    addresses: Vec<Address>,
+    relays: Vec<RelayAddress>,
+}
+
 /// What is being tried with a candidate.
 pub(super) enum State {
-    Waiting { until: Time },
-    Dialling { job: JobId },
-    Opening { job: JobId, address: Address, path: Path },
-    AwaitH2 { stream: StreamId, address: Address, path: Path, hs: Box<SentH1>, until: Time },
+    Waiting {
+        until: Time,
+    },
+    /// The dial of everything that was known, and those beside it of what has been learned since.
+    Dialling {
+        jobs: Vec<JobId>,
+    },
+    Opening {
+        job: JobId,
+        reached: Reached,
+    },
+    AwaitH2 {
+        stream: StreamId,
+        reached: Reached,
+        hs: Box<SentH1>,
+        until: Time,
+    },
     Dead,
 }
 
@@ -47,7 +74,9 @@ impl Candidate {
             near,
             addresses,
             relayed: Vec::new(),
+            stalled: Vec::new(),
             state: State::Waiting { until: at },
+            fresh: Fresh::default(),
             dials: 0,
             unproven: 0,
             failure: None,
@@ -78,22 +107,103 @@ impl Candidate {
     /// Ends whatever is being tried with it.
     pub(super) fn drop(&mut self, cx: &mut Context<'_>) {
         match &self.state {
-            State::Dialling { job } | State::Opening { job, .. } => cx.cancel(*job),
+            State::Dialling { jobs } => jobs.iter().for_each(|job| cx.cancel(*job)),
+            State::Opening { job, .. } => cx.cancel(*job),
             State::AwaitH2 { stream, .. } => cx.finish(*stream),
             State::Waiting { .. } | State::Dead => {}
         }
         self.state = State::Dead;
     }
 
+    /// Takes what a newer record says of where this is. It is tried at once, since what was known may be where nobody answers;
+    /// but who has closed, or asked us to wait, is left its time.
+    pub(super) fn learn(&mut self, newer: Candidate, now: Time) {
+        let Candidate { addresses, relayed, .. } = newer;
+        let unknown: Vec<Address> = addresses.into_iter().filter(|a| !self.addresses.contains(a)).collect();
+        let relays: Vec<RelayAddress> = relayed.iter().copied().filter(|r| !self.relayed.contains(r)).collect();
+        let is_news = !unknown.is_empty() || !relays.is_empty();
+        match &mut self.state {
+            State::Dialling { .. } => {
+                self.fresh.addresses.splice(0..0, unknown.iter().copied());
+                self.fresh.addresses.truncate(MAX_ADDRESSES);
+                if !relays.is_empty() {
+                    self.fresh.relays = relays;
+                }
+            }
+            State::Waiting { until } if is_news && self.dial_failure.is_some() && self.unproven == 0 && !self.busy => {
+                *until = now.min(*until);
+                self.dials = 0;
+            }
+            State::Waiting { .. } | State::Opening { .. } | State::AwaitH2 { .. } | State::Dead => {}
+        }
+        // The newest first: a dial tries only so many.
+        self.addresses.splice(0..0, unknown);
+        self.addresses.truncate(MAX_ADDRESSES);
+        // A device has few relays at a time, so those of its newest record alone lead to it.
+        self.relayed = relayed;
+    }
+
+    /// A dial is due.
+    pub(super) fn dial(&mut self, cx: &mut Context<'_>) {
+        self.dials += 1;
+        self.fresh = Fresh::default();
+        let (addresses, relays) = (self.next_addresses(), other_relays(&self.relayed, &mut self.stalled));
+        let job = cx.job(Job::Dial { tid: self.tid, addresses, relays });
+        self.state = State::Dialling { jobs: vec![job] };
+    }
+
+    /// H1 is sent; when H2 must be here. A relay that may carry nothing has less time, if there is another one.
+    pub(super) fn proof_due(&self, reached: &Reached, now: Time) -> Time {
+        now + if self.may_be_stalled(reached) { limits::RELAY_STALL } else { limits::HANDSHAKE_STEP }
+    }
+
+    /// H2 has not come in time.
+    pub(super) fn unanswered(&mut self, stream: StreamId, reached: &Reached, cx: &mut Context<'_>) {
+        cx.reset(stream);
+        if !self.may_be_stalled(reached) {
+            self.kill(Cause::TimedOut);
+            return;
+        }
+        // Closed, or else it would be the answer to the next dial.
+        cx.close(reached.conn);
+        self.stalled.push(reached.address);
+        self.failure = Some(Cause::TimedOut);
+        self.dial(cx);
+    }
+
+    /// Whether it was reached through a relay and there is another one that has not failed this way.
+    fn may_be_stalled(&self, reached: &Reached) -> bool {
+        let untried = |r: &RelayAddress| r.relay != reached.address && !self.stalled.contains(&r.relay);
+        reached.path == Path::Relay && self.relayed.iter().any(untried)
+    }
+
+    /// Dials what has been learned since the dial under way began, beside it.
+    pub(super) fn dial_fresh(&mut self, cx: &mut Context<'_>) {
+        if let State::Dialling { jobs } = &mut self.state
+            && jobs.len() < limits::DIALS_OF_CANDIDATE
+            && (!self.fresh.addresses.is_empty() || !self.fresh.relays.is_empty())
+        {
+            let Fresh { addresses, relays } = std::mem::take(&mut self.fresh);
+            jobs.push(cx.job(Job::Dial { tid: self.tid, addresses, relays }));
+        }
+    }
+
+    /// One of its dials has connected: the others are not needed any more.
+    pub(super) fn end_other_dials(&self, id: JobId, cx: &mut Context<'_>) {
+        if let State::Dialling { jobs } = &self.state {
+            jobs.iter().filter(|job| **job != id).for_each(|job| cx.cancel(*job));
+        }
+    }
+
     /// What the next dial tries: everything, or every other time TCP alone, which a host refuses at once when the program is
     /// gone, where QUIC is silent and as good as blocked.
-    pub(super) fn next_addresses(&self) -> Vec<Address> {
+    fn next_addresses(&self) -> Vec<Address> {
         let tcp: Vec<Address> = self.addresses.iter().copied().filter(|a| a.transport == Transport::Tcp).collect();
         if self.dials.is_multiple_of(2) && !tcp.is_empty() { tcp } else { self.addresses.clone() }
     }
 
     pub(super) fn is_dialled_by(&self, id: JobId) -> bool {
-        matches!(self.state, State::Dialling { job } if job == id)
+        matches!(&self.state, State::Dialling { jobs } if jobs.contains(&id))
     }
 
     pub(super) fn is_opened_by(&self, id: JobId) -> bool {
@@ -122,16 +232,24 @@ impl Candidate {
         self.state = State::Waiting { until: now + pause };
     }
 
-    pub(super) fn dial_failed(&mut self, failure: DialFailure, pinned: bool, now: Time) {
+    /// One of its dials failed.
+    pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, pinned: bool, cx: &mut Context<'_>) {
+        let State::Dialling { jobs } = &mut self.state else { return };
+        jobs.retain(|job| *job != id);
         // A relay that is gone, or has another key by now, is no word of the device behind it.
         let failure = if self.is_relayed() { DialFailure::NoAnswer } else { failure };
         match failure {
-            DialFailure::WrongPeer if pinned => self.kill(Cause::WrongDevice),
+            DialFailure::WrongPeer if pinned => {
+                self.drop(cx);
+                self.kill(Cause::WrongDevice);
+            }
             DialFailure::Refused | DialFailure::NoAnswer | DialFailure::NoHost | DialFailure::WrongPeer => {
                 self.dial_failure = Some(failure);
                 self.failure = Some(Cause::Unreachable);
-                let pause = limits::REDIAL_MIN * 2u32.saturating_pow(self.dials.saturating_sub(1).min(8));
-                self.state = State::Waiting { until: now + pause.min(limits::REDIAL_MAX) };
+                if matches!(&self.state, State::Dialling { jobs } if jobs.is_empty()) {
+                    let pause = limits::REDIAL_MIN * 2u32.saturating_pow(self.dials.saturating_sub(1).min(8));
+                    self.state = State::Waiting { until: cx.now.time + pause.min(limits::REDIAL_MAX) };
+                }
             }
         }
     }

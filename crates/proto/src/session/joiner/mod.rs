@@ -424,7 +424,7 @@ impl Joiner {
 
     fn dial_failed(&mut self, id: JobId, failure: DialFailure, cx: &mut Context<'_>) {
         match &mut self.phase {
-            Phase::Searching(search) => search.dial_failed(id, failure, cx.now.time),
+            Phase::Searching(search) => search.dial_failed(id, failure, cx),
             Phase::Asking(ask) => ask.dial_failed(id, failure, cx.now.time),
             Phase::Agreed(agreed, _) => agreed.dial_failed(id, failure, cx.now.time),
             Phase::Over { .. } => {}

@@ -20,9 +20,6 @@ use crate::wire::advert::{self, Advert, AdvertState, MAX_RELAYS};
 use crate::wire::frames::Frame;
 use crate::wire::record::Record;
 
-/// Addresses kept for one candidate: those of two adverts.
-const MAX_ADDRESSES: usize = 12;
-
 /// Looking for somebody who proves the code. The keys of the code end with the search, those of its record aside.
 pub(super) struct Search {
     keys: CodeKeys,
@@ -69,6 +66,8 @@ pub(super) struct Found {
     pub(super) addresses: Vec<Address>,
     pub(super) relays: Vec<RelayAddress>,
     pub(super) path: Path,
+    /// The relay in between, if there is one.
+    pub(super) via: Option<Address>,
 }
 
 /// The look-ups in the DHT.
@@ -211,6 +210,7 @@ impl Search {
 
     pub(super) fn dialled(&mut self, id: JobId, reached: Reached, session: &SessionId, cx: &mut Context<'_>) {
         let Some(index) = self.candidates.iter().position(|c| c.is_dialled_by(id)) else { return };
+        self.candidates[index].end_other_dials(id, cx);
         if self.is_being_proven(reached.tid) {
             // Found twice: this way is kept in case the other one fails.
             self.candidates[index].tid = Some(reached.tid);
@@ -225,17 +225,17 @@ impl Search {
         let candidate = &mut self.candidates[index];
         candidate.tid = Some(tid);
         let job = cx.job(Job::OpenStream(conn));
-        candidate.state = State::Opening { job, address, path };
+        candidate.state = State::Opening { job, reached };
         if !candidate.announced {
             candidate.announced = true;
             cx.event(Event::Connected { session: session.clone(), path, address });
         }
     }
 
-    pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, now: Time) {
+    pub(super) fn dial_failed(&mut self, id: JobId, failure: DialFailure, cx: &mut Context<'_>) {
         let pinned = self.pin.is_some();
         if let Some(candidate) = self.candidates.iter_mut().find(|c| c.is_dialled_by(id)) {
-            candidate.dial_failed(failure, pinned, now);
+            candidate.dial_failed(id, failure, pinned, cx);
         }
     }
 
@@ -244,12 +244,12 @@ impl Search {
             cx.finish(stream);
             return;
         };
-        if let (State::Opening { address, path, .. }, Some(tid)) = (&candidate.state, candidate.tid) {
-            let (address, path) = (*address, *path);
+        if let (State::Opening { reached, .. }, Some(tid)) = (&candidate.state, candidate.tid) {
+            let reached = *reached;
             let (hs, frames) = hs::start(&self.keys, self.mode, self.verify, cx.config.tid, tid, cx.rng);
             cx.send(stream, frames.into());
-            let until = cx.now.time + limits::HANDSHAKE_STEP;
-            candidate.state = State::AwaitH2 { stream, address, path, hs: Box::new(hs), until };
+            let until = candidate.proof_due(&reached, cx.now.time);
+            candidate.state = State::AwaitH2 { stream, reached, hs: Box::new(hs), until };
         }
     }
 
@@ -269,13 +269,13 @@ impl Search {
         let now = cx.now.time;
         let index = self.candidates.iter().position(|c| c.awaits_on(id))?;
         let candidate = &mut self.candidates[index];
-        let State::AwaitH2 { stream, address, path, hs, .. } =
+        let State::AwaitH2 { stream, reached, hs, .. } =
             std::mem::replace(&mut candidate.state, State::Waiting { until: now })
         else {
             return None;
         };
         let tid = candidate.tid?;
-        let found = self.whereabouts(index, tid, address, path);
+        let found = self.whereabouts(index, tid, reached.address, reached.path);
         let candidate = &mut self.candidates[index];
         match hs.handle(frame) {
             Ok(H2::GoOn(proved)) => {
@@ -329,21 +329,15 @@ impl Search {
                         candidate.kill(Cause::Unreachable);
                         continue;
                     }
-                    candidate.dials += 1;
-                    let (addresses, relays) = (candidate.next_addresses(), candidate.relayed.clone());
-                    let job = cx.job(Job::Dial { tid: candidate.tid, addresses, relays });
-                    candidate.state = State::Dialling { job };
+                    candidate.dial(cx);
                     places.take(candidate);
                 }
-                State::AwaitH2 { stream, until, .. } if *until <= now => {
-                    cx.reset(*stream);
-                    candidate.kill(Cause::TimedOut);
+                State::Dialling { .. } => candidate.dial_fresh(cx),
+                State::AwaitH2 { stream, reached, until, .. } if *until <= now => {
+                    let (stream, reached) = (*stream, *reached);
+                    candidate.unanswered(stream, &reached, cx);
                 }
-                State::Waiting { .. }
-                | State::Dialling { .. }
-                | State::Opening { .. }
-                | State::AwaitH2 { .. }
-                | State::Dead => {}
+                State::Waiting { .. } | State::Opening { .. } | State::AwaitH2 { .. } | State::Dead => {}
             }
         }
     }
@@ -515,7 +509,8 @@ impl Search {
             None => best_first(None, &twins().flat_map(|c| c.addresses.iter().copied()).collect::<Vec<_>>()),
         };
         let relays = twins().flat_map(|c| c.relayed.iter().copied()).collect();
-        Found { tid, addresses, relays, path }
+        let via = (path == Path::Relay).then_some(address);
+        Found { tid, addresses, relays, path, via }
     }
 
     /// Ends every look-up, and every candidate but the winner.
@@ -550,25 +545,31 @@ impl Search {
     ) {
         let now = cx.now.time;
         self.discovered(found_by, addresses, session, cx);
-        // What is on one link with us goes first: the way round by a router may work as well, and is the longer one.
+        // What is on one link with us goes first: the way round by a router may work as well, and is the longer one. What is
+        // being tried already has had its head start.
         let is_near = |a: &Address| cx.config.vicinity.is_near(a.ip);
+        let is_tried = |a: &Address| {
+            let same = self.candidates.iter().filter(|c| c.came.is_none() && c.found_by == found_by && c.tid == tid);
+            same.filter(|c| c.dials > 0).any(|c| c.addresses.contains(a))
+        };
         let (near, far): (Vec<Address>, Vec<Address>) = addresses.iter().copied().partition(is_near);
-        let head_start = if near.is_empty() { Duration::ZERO } else { limits::NEAR_FIRST };
+        let head_start = if near.iter().all(is_tried) { Duration::ZERO } else { limits::NEAR_FIRST };
         let last = if far.is_empty() { now } else { now + head_start };
+        let (all_are_tried, nothing_is_named) = (addresses.iter().all(is_tried), addresses.is_empty());
         for (addresses, is_near, at) in [(near, true, now), (far, false, now + head_start)] {
             // A device that names no way to it is one that cannot be reached, which is said of it too.
-            if !addresses.is_empty() || (!is_near && head_start.is_zero() && relays.is_empty()) {
-                self.add_part(Candidate::new(tid, found_by, is_near, addresses, at));
+            if !addresses.is_empty() || (!is_near && nothing_is_named && relays.is_empty()) {
+                self.add_part(Candidate::new(tid, found_by, is_near, addresses, at), now);
             }
         }
         if let (Some(tid), false) = (tid, relays.is_empty()) {
-            let at = if addresses.is_empty() { now } else { last + limits::DIRECT_FIRST };
-            self.add_part(Candidate::through(relays.to_vec(), tid, at));
+            let at = if all_are_tried { now } else { last + limits::DIRECT_FIRST };
+            self.add_part(Candidate::through(relays.to_vec(), tid, at), now);
         }
     }
 
     /// Each finder's find is a candidate of its own, so that what one has found need not wait for what another tries.
-    fn add_part(&mut self, new: Candidate) {
+    fn add_part(&mut self, new: Candidate, now: Time) {
         let same = |c: &&mut Candidate| {
             c.came.is_none()
                 && (c.found_by, c.near, c.is_relayed()) == (new.found_by, new.near, new.is_relayed())
@@ -578,10 +579,7 @@ impl Search {
                 }
         };
         if let Some(known) = self.candidates.iter_mut().find(same) {
-            let fresh: Vec<Address> = new.addresses.into_iter().filter(|a| !known.addresses.contains(a)).collect();
-            known.addresses.extend(fresh.into_iter().take(MAX_ADDRESSES.saturating_sub(known.addresses.len())));
-            // A device has few relays at a time, so those of its newest record alone lead to it.
-            known.relayed = new.relayed;
+            known.learn(new, now);
         } else if self.candidates.iter().filter(|c| c.came.is_none()).count() < limits::MAX_CANDIDATES {
             self.candidates.push(new);
         }

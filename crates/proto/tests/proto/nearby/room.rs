@@ -264,7 +264,7 @@ impl Room {
             // Over TCP the multiplexer tells its reader the same in both cases.
             Output::Reset(stream) => self.end(n, stream, StreamEnd::Finished),
             Output::Job(id, job) => self.job(n, id, job),
-            Output::Cancel(_) | Output::Proven(_) => {}
+            Output::Cancel(_) | Output::Proven(_) | Output::Close(_) => {}
             Output::Event(event) => self.devices[n].events.push(event),
             Output::Window(id, Wanted::Open(Purpose::Nearby { .. })) => {
                 self.devices[n].window = Some(id);

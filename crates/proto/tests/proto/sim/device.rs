@@ -296,6 +296,7 @@ impl World {
                 let end = if self.dice.chance(50) { StreamEnd::Finished } else { StreamEnd::Lost };
                 self.close(stream, end);
             }
+            session::Output::Close(conn) => self.close_connection(conn),
             session::Output::Job(id, job) => self.table_job(dev, id, job),
             session::Output::Cancel(id) => {
                 self.run(dev).jobs.remove(&(Owner::Table, id));
