@@ -12,7 +12,7 @@ use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
     Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings,
-    port_mapping, race, relay_attack, restart, roaming, same_nat, upgrade,
+    port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, upgrade,
 };
 use handfast_lab::skip;
 
@@ -178,6 +178,8 @@ enum Command {
         #[arg(long)]
         half_an_hour: bool,
     },
+    /// What a device finds out about who can call it, behind each kind of network.
+    Reachability,
     /// A relay that is flooded, filled, stalled and fed garbage goes on serving others, in bounded memory.
     RelayAttack,
     /// A device changes address, router and network while it is paired and while it pairs: how soon pings are answered.
@@ -260,6 +262,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::NatMatrix { initiators, with, unordered, runs } => {
             nat_matrix::run(&options(*runs), &nat_matrix::pairs(initiators, with, *unordered), *unordered)
         }
+        Command::Reachability => reachability::run(&options(1)),
         Command::PortMapping { half_an_hour } => port_mapping::run(&options(1), *half_an_hour),
         Command::RelayAttack => relay_attack::run(&options(1)),
         Command::Roaming { moves, mid_pairing } => roaming::run(&options(*moves), *mid_pairing),

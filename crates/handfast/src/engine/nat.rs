@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use handfast_net::stun::{StunServer, discover};
 use handfast_proto::secret::Rng;
-use handfast_proto::stun::behaviour::Behaviour;
+use handfast_proto::stun::behaviour::{Behaviour, Filtering};
 use handfast_proto::stun::watch::{Family, Look, Watch};
 use handfast_proto::time::Time;
 use tokio::task::{Id, JoinSet};
@@ -84,6 +84,12 @@ impl Nat {
     /// The public addresses that servers see us at.
     pub(super) fn public(&self) -> impl Iterator<Item = IpAddr> {
         self.watch.behaviour().public.iter().map(|seen| seen.ip())
+    }
+
+    /// Whether only those are let in that something was sent to, at whatever port: a node that we speak to can then tell
+    /// nothing about others.
+    pub(super) fn lets_in_acquaintances(&self) -> bool {
+        self.watch.behaviour().filtering == Some(Filtering::AddressDependent)
     }
 
     /// What is known, as `status` tells it.

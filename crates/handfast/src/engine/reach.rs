@@ -1,7 +1,6 @@
 //! Whether others can reach us from outside: the machine says which node is asked when, the network asks.
 
 use handfast_net::Command as NetCommand;
-use handfast_proto::addr::Address;
 use handfast_proto::id::{ConnId, JobId};
 use handfast_proto::reach::{Node, Verdict};
 use handfast_proto::time::Now;
@@ -35,8 +34,8 @@ impl Actor {
     pub(super) fn settle_reach(&mut self) -> bool {
         let now = self.now();
         let has_expired = self.own.handle_timeout(now.time);
-        let candidates: Vec<Address> = if self.wants_to_be_reached() { self.own.candidates() } else { Vec::new() };
-        self.reach.set_candidates(&candidates, now.time);
+        self.reach.set_candidates(&self.own.candidates(), now.time);
+        self.reach.set_in_doubt(self.nat.lets_in_acquaintances());
         if let Some(question) = self.reach.poll_question(now.time) {
             let (id, conn, addresses) = (question.id, question.conn, question.addresses);
             self.net_commands.push(NetCommand::Check { id, conn, addresses });

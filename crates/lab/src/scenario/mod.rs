@@ -23,6 +23,7 @@ pub mod pairings;
 pub mod port_mapping;
 pub mod published;
 pub mod race;
+pub mod reachability;
 pub mod relay_attack;
 pub mod restart;
 pub mod roaming;

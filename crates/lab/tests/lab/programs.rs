@@ -6,7 +6,7 @@ use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
     Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, port_mapping, race,
-    relay_attack, restart,
+    reachability, relay_attack, restart,
 };
 use handfast_lab::skip;
 
@@ -57,6 +57,14 @@ fn devices_behind_nats_pair_at_once_and_directly_where_that_can_be() {
 fn a_router_that_maps_ports_is_asked_and_tidied_up() {
     if !skip::skipped("port mapping", skip::miniupnpd()) {
         check("port mapping", 1, |options| port_mapping::run(options, false));
+    }
+}
+
+/// B27: nodes have called a device where others can, and nowhere else.
+#[test]
+fn a_device_knows_where_others_can_call_it_and_where_not() {
+    if !skip::skipped("reachability", skip::miniupnpd()) {
+        check("reachability", 1, reachability::run);
     }
 }
 

@@ -83,6 +83,8 @@ pub struct Checker {
     next: u64,
     /// The nodes whose sight of our TCP port was asked for.
     sights: BTreeSet<IpAddr>,
+    /// Whether a call proves nothing: a NAT lets in every port of those that something was sent to.
+    in_doubt: bool,
     has_changed: bool,
 }
 
@@ -101,6 +103,7 @@ impl Checker {
             running: None,
             next: 0,
             sights: BTreeSet::new(),
+            in_doubt: false,
             has_changed: false,
         }
     }
@@ -114,6 +117,13 @@ impl Checker {
         for address in wanted {
             self.candidates.entry(address).or_insert(State { reached: false, failures: 0, due: now + SETTLE });
         }
+    }
+
+    /// Whether calls of nodes that we speak to prove nothing about others: STUN has shown a NAT that lets in every port of
+    /// an address that something was sent to (RFC 4787, section 5).
+    pub fn set_in_doubt(&mut self, in_doubt: bool) {
+        self.has_changed |= self.in_doubt != in_doubt;
+        self.in_doubt = in_doubt;
     }
 
     /// A node that we were given, and that calls back, has said how it sees us.
@@ -229,7 +239,7 @@ impl Checker {
 
     /// Where others can reach us.
     pub fn reachable(&self) -> impl Iterator<Item = Address> {
-        self.candidates.iter().filter(|(_, state)| state.reached).map(|(address, _)| *address)
+        self.candidates.iter().filter(|(_, state)| state.reached && !self.in_doubt).map(|(address, _)| *address)
     }
 
     /// Where others cannot reach us, as far as anybody has tried.
@@ -352,12 +362,16 @@ mod tests {
     }
 
     #[test]
-    fn whatever_was_known_ends_with_the_network() {
+    fn whatever_was_known_ends_with_the_network_and_counts_for_nothing_behind_a_nat_that_knows_the_nodes() {
         let (mut checker, mut now) = (Checker::new(), at(0));
         checker.set_candidates(&[quic(4001)], now);
         checker.set_node(node(1), now);
         ask(&mut checker, &mut now, &called(&[quic(4001)], &[]));
         assert!(checker.take_change());
+        checker.set_in_doubt(true);
+        assert!(checker.take_change() && checker.reachable().next().is_none());
+        checker.set_in_doubt(false);
+        assert_eq!(checker.reachable().count(), 1);
         checker.moved();
         assert!(checker.take_change());
         assert_eq!(checker.reachable().count(), 0);

@@ -15,13 +15,12 @@ pub(super) enum Best {
 }
 
 const NO_HOLES: &str = "without UDP no hole can be counted on";
-const NO_TCP_PORT: &str = "the TCP port of a NAT is not observed yet";
 const ONLY_443: &str = "at port 443 there are only nodes";
 const NO_ONE_PORT: &str = "a NAT shows another port to each peer";
 const NO_FAMILY: &str = "one has IPv4 alone and the other IPv6 alone";
 
 /// All reasons for the relay.
-pub(super) const REASONS: [&str; 5] = [NO_ONE_PORT, NO_HOLES, NO_TCP_PORT, NO_FAMILY, ONLY_443];
+pub(super) const REASONS: [&str; 4] = [NO_ONE_PORT, NO_HOLES, NO_FAMILY, ONLY_443];
 
 /// What a pair must come to.
 pub(super) fn best((one, other): Pair) -> Best {
@@ -42,14 +41,10 @@ fn ipv4(one: Nat, other: Nat) -> Option<Best> {
     if !one.has_ipv4() || !other.has_ipv4() {
         return None;
     }
-    for (host, guest) in [(one, other), (other, one)] {
-        // Whoever lets everybody in is reached by everybody who can speak to it; a mapped port is open to TCP as well.
-        if host == Nat::Upnp {
+    for host in [one, other] {
+        // Whoever lets everybody in, or has a port mapped, is reached by everybody who can speak to it, over TCP as well.
+        if host == Nat::Upnp || host.kind().is_some_and(|kind| kind.filtering == Filtering::EndpointIndependent) {
             return Some(Best::Direct);
-        }
-        if host.kind().is_some_and(|kind| kind.filtering == Filtering::EndpointIndependent) {
-            let without_udp = guest.kind().is_none() && host.translates();
-            return Some(if without_udp { Best::Relay(NO_TCP_PORT) } else { Best::Direct });
         }
     }
     let has_one_port = |mapping| matches!(mapping, Mapping::None | Mapping::EndpointIndependent);
@@ -77,15 +72,15 @@ mod tests {
         let is_direct = |pair: &Pair| best(*pair) == Best::Direct;
         let all: Vec<Pair> = pairs(&[], &[], true).into_iter().filter(is_direct).collect();
         let of_ipv4 = all.iter().filter(|(one, other)| !one.routes_ipv6() && !other.routes_ipv6()).count();
-        // Open with all but one, a mapped port with eight more, full cone with six more, and any two of firewall,
+        // Open with all but one, a mapped port with eight more, full cone with seven more, and any two of firewall,
         // address- and port-restricted, carrier.
-        assert_eq!(of_ipv4, 9 + 8 + 6 + 10);
+        assert_eq!(of_ipv4, 9 + 8 + 7 + 10);
         for (pair, expected) in [
             ((Nat::NoUdp, Nat::Open), Best::Direct),
             ((Nat::NoUdp, Nat::Upnp), Best::Direct),
             ((Nat::Upnp, Nat::Symmetric), Best::Direct),
             ((Nat::FullCone, Nat::Symmetric), Best::Direct),
-            ((Nat::FullCone, Nat::NoUdp), Best::Relay(NO_TCP_PORT)),
+            ((Nat::FullCone, Nat::NoUdp), Best::Direct),
             ((Nat::Firewall, Nat::NoUdp), Best::Relay(NO_HOLES)),
             ((Nat::Open, Nat::Only443), Best::Relay(ONLY_443)),
             ((Nat::Upnp, Nat::Only443), Best::Relay(ONLY_443)),
