@@ -506,7 +506,7 @@ fn c6_attack_46_a_presence_record_that_is_not_the_peers_is_a_miss_and_nobody_is_
 }
 
 /// The peer's presence record, signed by `signer` over `topic`. (The peer was the joiner: direction 1.)
-fn presence_by(signer: u8, topic: [u8; 32], seq: u64) -> Record {
+pub(crate) fn presence_by(signer: u8, topic: [u8; 32], seq: u64) -> Record {
     crate::vectors::presence::record(&secret(), 1, 1_800_000_000 / 86_400, signer, ID, topic, THEIRS, seq)
 }
 

@@ -13,7 +13,7 @@ use handfast_proto::wire::frames::{Frame, FrameType};
 use handfast_proto::wire::record::Record;
 
 use crate::bench::{address, identity, inbound, rng};
-use crate::links::{Desk, ID, OURS, THEIRS, peer, their_bond};
+use crate::links::{Desk, ID, OURS, THEIRS, peer, presence_by, their_bond};
 
 use crate::relays::{relay, relay_on_loopback, through_relay};
 
@@ -155,6 +155,67 @@ fn c2_a_link_gets_a_direct_path_by_a_hello_from_the_smaller_transport_key_in_eit
             assert_eq!((told(&desk).len(), opening(&desk)), (1, None), "once");
         }
     }
+}
+
+/// The look-up that runs, if one does.
+fn look_up(desk: &Desk) -> Option<(JobId, [u8; 32])> {
+    desk.jobs.iter().find_map(|(id, job)| match job {
+        link::Job::LookUp(topic) => Some((*id, topic.0)),
+        _ => None,
+    })
+}
+
+#[test]
+fn b28_a_peer_that_can_be_called_only_after_the_relay_was_there_is_looked_up_and_called() {
+    let mut desk = desk_up_through_relay(OURS, THEIRS);
+    desk.wait(Duration::from_secs(3) - STEP);
+    assert_eq!(look_up(&desk), None);
+    assert_eq!(desk.links.poll_timeout(desk.clocks()).map(|at| at.since_origin()), Some(Duration::from_secs(3)));
+    desk.wait(STEP);
+    let (id, topic) = look_up(&desk).expect("a look");
+    desk.done(id, JobResult::Found(presence_by(3, topic, 9)));
+    let dials = |desk: &Desk| {
+        let is_dial = |job: &link::Job| matches!(job, link::Job::Dial { relays, .. } if relays.is_empty());
+        desk.jobs.iter().filter(|(_, job)| is_dial(job)).map(|(id, _)| *id).collect::<Vec<_>>()
+    };
+    assert!(dials(&desk).is_empty(), "a stranger's record is a miss");
+    for seq in [5, 5, 4] {
+        desk.done(id, JobResult::Found(presence_by(2, topic, seq)));
+    }
+    assert_eq!(dials(&desk).len(), 1, "what is new, once");
+    desk.done(id, JobResult::LookedUp { answered: 8 });
+    // Nobody is there yet. What is published later is found by a later look.
+    desk.done(dials(&desk)[0], JobResult::DialFailed(DialFailure::NoAnswer));
+    assert_eq!((ups(&desk), look_up(&desk)), (1, None));
+    desk.wait(Duration::from_secs(12));
+    let (id, topic) = look_up(&desk).expect("another look");
+    desk.done(id, JobResult::Found(presence_by(2, topic, 6)));
+    let reached = Reached { conn: ConnId(2), tid: THEIRS, address: address(1), path: Path::Direct };
+    desk.done(dials(&desk)[0], JobResult::Dialled(reached));
+    arrives(&mut desk, 2, inbound(THEIRS));
+    hello_succeeds(&mut desk, THEIRS, OURS);
+    assert_eq!(desk.links.path(ID).map(|(path, _)| path), Some(Path::Direct));
+    desk.done(id, JobResult::LookedUp { answered: 8 });
+    desk.wait(Duration::from_secs(600));
+    assert_eq!(look_up(&desk), None, "it is there");
+}
+
+#[test]
+fn b28_a_peer_behind_a_relay_is_looked_for_three_times_and_one_that_is_up_directly_never() {
+    let mut desk = desk_up_through_relay(OURS, THEIRS);
+    let mut looks = Vec::new();
+    for second in 1..=600 {
+        desk.wait(Duration::from_secs(1));
+        if let Some((id, _)) = look_up(&desk) {
+            looks.push(second);
+            desk.done(id, JobResult::LookedUp { answered: 8 });
+        }
+    }
+    assert_eq!(looks, [3, 15, 60]);
+    let mut desk = Desk::of(1, OURS, vec![peer(PairState::Paired, Role::Initiator)], Vec::new());
+    welcome(&mut desk, 2, inbound(THEIRS));
+    desk.wait(Duration::from_secs(600));
+    assert_eq!(look_up(&desk), None);
 }
 
 #[test]

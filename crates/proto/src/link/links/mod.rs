@@ -1,5 +1,6 @@
 //! The machine behind [`super`]: peers, hellos, certified connections, presence and pings.
 
+mod again;
 mod doubts;
 mod hellos;
 mod met;
@@ -23,6 +24,7 @@ use crate::session::{Inbound, JobResult, Reached};
 use crate::time::{Now, Time, UnixTime};
 use crate::wire::frames::{Frame, FrameType};
 
+use again::Again;
 use hellos::{Hello, HelloStep};
 
 /// Presence records being published at once: a device with many pairings must not flood its DHT nodes at start.
@@ -67,6 +69,7 @@ struct Entry {
     bond: Bond,
     presence: Presence,
     seek: Seek,
+    again: Again,
     publish_at: Option<Time>,
     publish_backoff: Duration,
     publishing: usize,
@@ -94,6 +97,8 @@ enum Work {
     Publish(PairingId),
     LookUp(PairingId),
     Dial(PairingId),
+    /// A look where a peer is that is up through a relay alone, for this period.
+    LookAgain(PairingId, u32),
     OpenHello(PairingId, ConnId, Inbound),
     OpenPing(u64, ConnId),
     /// A stream on which a doubtful connection is asked whether it lives.
@@ -182,6 +187,7 @@ impl Links {
             bond,
             presence,
             seek,
+            again: Again::default(),
             publish_at: Some(now.time),
             publish_backoff: PUBLISH_RETRY,
             publishing: 0,
@@ -399,6 +405,7 @@ impl Links {
     pub fn handle_job(&mut self, id: JobId, result: JobResult, now: Now) {
         if let JobResult::Found(record) = result {
             self.handle_found(id, &record);
+            self.found_again(id, &record);
             self.handle_timeout(now);
             return;
         }
@@ -468,6 +475,7 @@ impl Links {
         self.give_up_doubtful(now);
         self.expire_pending(now);
         self.seek_all(now);
+        self.look_again(now);
         self.publish_due(now);
     }
 
@@ -477,6 +485,7 @@ impl Links {
         let refused = self.refused.iter().map(|(at, _)| *at);
         let pings = self.pings.iter().map(|p| p.until);
         let seeks = self.peers.values().filter(|e| !self.is_up(e.peer.pairing_id)).filter_map(|e| e.seek.next());
+        let looks = self.peers.values().filter(|_| self.config.dht).filter_map(|e| e.again.due());
         let busy = self.peers.values().map(|e| e.publishing).sum::<usize>() >= PARALLEL_PUBLISHES;
         let publishes =
             self.peers.values().filter(|e| self.config.dht && !busy && e.publishing == 0).filter_map(|e| e.publish_at);
@@ -485,7 +494,7 @@ impl Links {
         let pending = pending.map(|e| e.pending_until);
         let (spares, doubts) = (self.spares_due(now), self.doubts_due());
         let all = hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending);
-        all.chain(spares).chain(doubts).min()
+        all.chain(looks).chain(spares).chain(doubts).min()
     }
 
     /// The next thing to do.
