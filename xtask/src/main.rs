@@ -2,6 +2,7 @@
 
 mod ci;
 mod deps;
+mod fuzz;
 mod models;
 mod process;
 mod requirements;
@@ -23,6 +24,8 @@ usage: cargo xtask COMMAND
   ci [--list] [STEP...]   every check, in order, or only the named ones; goes on after a failure
   tidy                    the rules of this code base that the compiler does not know
   deps                    licences, bans, duplicates and sources of the dependencies (deny.toml)
+  fuzz [--minutes N] [--keep] [TARGET...]
+                          looks for cases that break a property (fuzz/README.md); never in CI
   models                  the protocol models (models/README.md)
   requirements            which requirement ids the tests name, and which they do not
 ";
@@ -52,6 +55,7 @@ fn run(args: &[String], out: &mut dyn Write) -> Result<bool> {
         ("ci", _) => ci::run(&workspace, rest, out),
         ("tidy", []) => tidy::run(&workspace, out),
         ("deps", []) => deps::run(&workspace, out),
+        ("fuzz", _) => fuzz::run(&workspace, rest, out),
         ("models", []) => Ok(models::run(&workspace, out)?.ok()),
         ("requirements", []) => requirements::run(&workspace, out),
         ("help" | "--help" | "-h", _) => {

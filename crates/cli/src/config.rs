@@ -1,39 +1,18 @@
 //! What an instance is run with: the options of the command, and for what they leave open its `config.toml`.
 
+mod file;
+
 use std::io::Read as _;
 use std::path::Path;
 
 use handfast::{Address, Bootstrap, Builder, Cause, Error, Network, StunServer};
-use serde::Deserialize;
 
 use crate::args::{self, NetworkArgs};
 use crate::instance::Instance;
+use file::Config;
 
 /// Longest `config.toml`: it holds some addresses.
 const CONFIG_MAX: u64 = 64 * 1024;
-
-/// `config.toml`. A key that is not known is an error: a mistyped one must not be silently without effect.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Config {
-    name: Option<String>,
-    #[serde(default)]
-    listen: Vec<String>,
-    #[serde(default)]
-    bootstrap: Vec<String>,
-    #[serde(default)]
-    stun: Vec<String>,
-    #[serde(default)]
-    no_lan: bool,
-    #[serde(default)]
-    no_dht: bool,
-    #[serde(default)]
-    no_relay: bool,
-    #[serde(default)]
-    no_port_mapping: bool,
-    #[serde(default)]
-    offline: bool,
-}
 
 /// A device as it is to be started.
 ///
@@ -102,8 +81,8 @@ fn read(path: &Path) -> Result<Config, Error> {
     };
     let mut text = String::new();
     file.take(CONFIG_MAX).read_to_string(&mut text).map_err(unreadable)?;
-    toml::from_str(&text).map_err(|error| {
-        Error::because(Cause::Usage, format!("{}: {}", path.display(), error.to_string().trim_end())).with_hint(
+    Config::parse(&text).map_err(|error| {
+        Error::because(Cause::Usage, format!("{}: {error}", path.display())).with_hint(
             "the keys are name, listen, bootstrap, stun, no_lan, no_dht, no_relay, no_port_mapping and offline",
         )
     })

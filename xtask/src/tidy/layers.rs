@@ -14,7 +14,7 @@ struct Layer {
 }
 
 /// Every crate of the workspace and what it may import of the others.
-const LAYERS: [Layer; 6] = [
+const LAYERS: [Layer; 7] = [
     Layer { dir: "crates/proto", import: "handfast_proto", package: "handfast-proto", below: &[] },
     Layer { dir: "crates/net", import: "handfast_net", package: "handfast-net", below: &["handfast-proto"] },
     Layer {
@@ -32,6 +32,8 @@ const LAYERS: [Layer; 6] = [
         package: "handfast-lab",
         below: &["handfast-net", "handfast-proto"],
     },
+    // Its targets call whatever reads bytes from outside.
+    Layer { dir: "fuzz", import: "handfast_fuzz", package: "handfast-fuzz", below: &["handfast", "handfast-proto"] },
     Layer { dir: "xtask", import: "xtask", package: "xtask", below: &[] },
 ];
 

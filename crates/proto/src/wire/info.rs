@@ -122,7 +122,7 @@ pub struct DeviceInfo {
 
 impl DeviceInfo {
     /// The TLVs, ascending.
-    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+    pub fn to_bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         let mut put = |kind: u8, value: &[u8]| {
             out.push(kind);
@@ -139,7 +139,7 @@ impl DeviceInfo {
 
     /// Reads TLVs: ascending types, no duplicates; an unknown critical type (128 and above) is refused, other unknown
     /// ones are skipped. A name with unsafe characters is cleaned, not refused.
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<DeviceInfo, Malformed> {
+    pub fn from_bytes(bytes: &[u8]) -> Result<DeviceInfo, Malformed> {
         let mut info = DeviceInfo { name: DeviceName::clean(""), kind: DeviceType::Other, clock: None };
         let (mut rest, mut last) = (bytes, 0);
         while let [kind, len, tail @ ..] = rest {

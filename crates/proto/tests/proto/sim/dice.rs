@@ -1,18 +1,28 @@
 //! The only source of chance of a world: one number in, the same run out.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 /// A small generator (SplitMix64). Not for keys; those come from the crate's own one, seeded from this.
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice {
+    state: u64,
+    /// What falls first, whatever the state is.
+    script: VecDeque<u8>,
+}
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Dice {
-        Dice(seed ^ 0x6861_6e64_6661_7374)
+        Dice { state: seed ^ 0x6861_6e64_6661_7374, script: VecDeque::new() }
+    }
+
+    /// Dice that fall as these bytes say, as long as there are any: whoever changes a byte changes one event.
+    pub(crate) fn scripted(script: &[u8]) -> Dice {
+        Dice { script: script.iter().copied().collect(), ..Dice::new(0) }
     }
 
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
@@ -20,7 +30,21 @@ impl Dice {
 
     /// A number in `0..bound`; 0 for 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        if bound == 0 { 0 } else { self.next() % bound }
+        match bound {
+            0 => 0,
+            _ => self.scripted_below(bound).unwrap_or_else(|| self.next() % bound),
+        }
+    }
+
+    /// From as few bytes of the script as hold such a number.
+    fn scripted_below(&mut self, bound: u64) -> Option<u64> {
+        let mut number = u64::from(self.script.pop_front()?);
+        let mut reach: u64 = 256;
+        while reach < bound {
+            number = number << 8 | u64::from(self.script.pop_front().unwrap_or(0));
+            reach = reach.saturating_mul(256);
+        }
+        Some(number % bound)
     }
 
     /// True in so many of a hundred cases.

@@ -7,6 +7,7 @@ pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod ledger;
 pub(crate) mod net;
-pub(crate) mod random;
+mod random;
+pub(crate) mod rough;
 pub(crate) mod trace;
 pub(crate) mod world;

@@ -331,19 +331,22 @@ impl World {
         let id = local(stream, side);
         match item {
             Item::Frame(frame) => {
-                let frame = self.tapped(conn, stream, side, frame);
-                // The tap may have cut the connection or ended the device.
-                let Some(frame) = frame.filter(|_| self.is_running(dev, run)) else { return };
-                let known = &mut self.net.streams[stream].ends[side];
-                let is_new = side == 1 && !known.open && !self.seen.contains(&stream);
-                if is_new {
-                    known.open = true;
-                    self.seen.insert(stream);
-                    let from = self.inbound_of(conn, end_index);
-                    self.inbound(dev, id, conn_id(conn, end_index), from, protocol);
-                }
-                if self.net.streams[stream].ends[side].open {
-                    self.frame(dev, id, frame, protocol);
+                for frame in self.tapped(conn, stream, side, frame) {
+                    // The tap may have ended the device.
+                    if !self.is_running(dev, run) {
+                        return;
+                    }
+                    let known = &mut self.net.streams[stream].ends[side];
+                    let is_new = side == 1 && !known.open && !self.seen.contains(&stream);
+                    if is_new {
+                        known.open = true;
+                        self.seen.insert(stream);
+                        let from = self.inbound_of(conn, end_index);
+                        self.inbound(dev, id, conn_id(conn, end_index), from, protocol);
+                    }
+                    if self.net.streams[stream].ends[side].open {
+                        self.frame(dev, id, frame, protocol);
+                    }
                 }
             }
             Item::End(end) => {
@@ -355,12 +358,12 @@ impl World {
         }
     }
 
-    /// Lets the scenario look at a frame that is about to arrive. `None`: it does not.
-    fn tapped(&mut self, conn: usize, stream: usize, side: usize, frame: Frame) -> Option<Frame> {
+    /// Lets the scenario look at a frame that is about to arrive: what does.
+    fn tapped(&mut self, conn: usize, stream: usize, side: usize, frame: Frame) -> Vec<Frame> {
         let to = self.net.conn_end(stream, side).dev;
         let from = self.net.conn_end(stream, 1 - side).dev;
         self.note(|| format!("{:?} {from} -> {to}", frame.kind()));
-        self.tap_frame(conn, from, to, frame)
+        self.tap_frame(conn, from, to, (stream, side), frame)
     }
 
     /// A connection stops carrying anything; each end finds out in its own time.

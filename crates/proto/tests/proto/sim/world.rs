@@ -105,6 +105,8 @@ pub(crate) struct Passing<'a> {
     pub(crate) nth: usize,
     /// How many of its type did.
     pub(crate) nth_of_type: usize,
+    /// The stream and the end of it that it arrives at.
+    pub(crate) way: (usize, usize),
 }
 
 /// What becomes of it.
@@ -119,6 +121,8 @@ pub(crate) enum Fate {
     /// The receiver stops right after it took the frame.
     CrashReceiverAfter,
     Becomes(Frame),
+    /// Others arrive in its place, or none: lost, held back, repeated, out of order.
+    Instead(Vec<Frame>),
 }
 
 /// Where a write is when a scenario may stop its device.
@@ -407,39 +411,47 @@ impl World {
         }
     }
 
-    /// What a scenario wants done to a frame that is about to arrive. `None`: it does not arrive.
-    pub(super) fn tap_frame(&mut self, conn: usize, from: Dev, to: Dev, frame: Frame) -> Option<Frame> {
+    /// What a scenario wants done to a frame that is about to arrive: what arrives in its place.
+    pub(super) fn tap_frame(
+        &mut self,
+        conn: usize,
+        from: Dev,
+        to: Dev,
+        way: (usize, usize),
+        frame: Frame,
+    ) -> Vec<Frame> {
         let nth = self.frames.values().sum();
         let count = self.frames.entry(frame.kind()).or_default();
         let nth_of_type = *count;
         *count += 1;
         let fate = match &mut self.frame_tap {
-            Some(tap) => tap(&Passing { frame: &frame, nth, nth_of_type }),
+            Some(tap) => tap(&Passing { frame: &frame, nth, nth_of_type, way }),
             None => Fate::Arrives,
         };
         match fate {
-            Fate::Arrives => Some(frame),
+            Fate::Arrives => vec![frame],
             Fate::Cut => {
                 self.cut(conn);
-                None
+                Vec::new()
             }
             Fate::CutBehind => {
                 self.later(Duration::ZERO, move |w| w.cut(conn));
-                Some(frame)
+                vec![frame]
             }
             Fate::CrashSender => {
                 self.crash(from);
-                Some(frame)
+                vec![frame]
             }
             Fate::CrashReceiver => {
                 self.crash(to);
-                None
+                Vec::new()
             }
             Fate::CrashReceiverAfter => {
                 self.later(Duration::ZERO, move |w| w.crash(to));
-                Some(frame)
+                vec![frame]
             }
-            Fate::Becomes(other) => Some(other),
+            Fate::Becomes(other) => vec![other],
+            Fate::Instead(others) => others,
         }
     }
 
