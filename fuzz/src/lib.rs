@@ -63,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     target("hello_with_secret", 64, proof::hello_with_secret),
     target("record_store", 400, store::record_store),
     target("nat_discovery", 600, nat::discovery),
+    target("reach", 200, nat::reach),
     target("lan", 1_200, lan::lan),
     target("pair", 512, pair::pair),
     #[cfg(feature = "device")]

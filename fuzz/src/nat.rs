@@ -1,7 +1,11 @@
-//! A look at our NAT, with whoever answers: it ends in time, asks within its bounds, and believes no stranger.
+//! A look at our NAT, with whoever answers: it ends in time, asks within its bounds, and believes no stranger. Calls from
+//! outside, whatever is said of them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+use handfast_proto::addr::{Address, Transport};
+use handfast_proto::id::ConnId;
+use handfast_proto::reach::{ANSWER_LEN, ASK_LEN, Answer, Ask, Checker, MAX_PORTS, Node, Verdict};
 use handfast_proto::secret::{Rng, Secret};
 use handfast_proto::stun::behaviour::Discovery;
 use handfast_proto::stun::{Message, Response, Seen};
@@ -70,4 +74,58 @@ pub(crate) fn discovery(bytes: &[u8]) {
     }
     assert!(look.result().is_some(), "a look ends");
     assert!(sends <= MAX_SENDS, "{sends} datagrams");
+}
+
+/// Questions and answers of nodes that call back, and a schedule of nodes, addresses and answers.
+pub(crate) fn reach(bytes: &[u8]) {
+    if let Some(question) = bytes.first_chunk::<ASK_LEN>()
+        && let Ok(ask) = Ask::from_bytes(question)
+    {
+        assert_eq!(ask.to_bytes(), *question);
+    }
+    if let Some(answer) = bytes.first_chunk::<ANSWER_LEN>() {
+        assert_eq!(Answer::from_bytes(answer).to_bytes(), *answer);
+    }
+    let mut input = Input::new(bytes);
+    let address = |byte: u8| Address {
+        ip: IpAddr::V4(Ipv4Addr::new(5, 1, byte % 3, 1)),
+        port: 4000 + u16::from(byte / 32),
+        transport: if byte & 8 == 0 { Transport::Quic } else { Transport::Tcp },
+    };
+    let (mut checker, mut now, mut asked) = (Checker::new(), Time::ZERO, Vec::new());
+    while !input.is_empty() {
+        match input.byte() % 6 {
+            0 => now = now + input.millis(),
+            1 => {
+                let conn = ConnId(u64::from(input.byte() % 4));
+                let at = IpAddr::V4(Ipv4Addr::new(6, input.byte() % 4, 0, 1));
+                checker.set_node(Node { conn, at, sees: address(input.byte()) }, now);
+            }
+            2 => checker.disconnected(ConnId(u64::from(input.byte() % 4))),
+            3 => {
+                let candidates: Vec<Address> = input.take(6).iter().map(|byte| address(*byte)).collect();
+                checker.set_candidates(&candidates, now);
+            }
+            4 => checker.set_in_doubt(input.bool()),
+            _ => {
+                let told = |bytes: &[u8]| bytes.iter().map(|byte| address(*byte)).collect();
+                let verdict = if input.bool() {
+                    Verdict::Called { reached: told(input.take(3)), missed: told(input.take(3)) }
+                } else {
+                    Verdict::Unknown
+                };
+                if let Some(id) = asked.pop() {
+                    checker.answered(id, &verdict, now);
+                }
+            }
+        }
+        if let Some(question) = checker.poll_question(now) {
+            assert!((1..=MAX_PORTS).contains(&question.addresses.len()));
+            assert!(question.addresses.iter().all(|a| a.ip == question.addresses[0].ip), "one call is to one address");
+            asked.push(question.id);
+            assert_eq!(checker.poll_question(now), None, "one at a time");
+        }
+        let reachable: Vec<Address> = checker.reachable().collect();
+        assert!(checker.unreachable().all(|a| !reachable.contains(&a)));
+    }
 }

@@ -16,6 +16,7 @@ use handfast_proto::link::PairState;
 use handfast_proto::link::hello;
 use handfast_proto::portmap::messages::pcp_request;
 use handfast_proto::portmap::{Mapping, Method, Task};
+use handfast_proto::reach::{self, Ask};
 use handfast_proto::secret::{Rng, Secret};
 use handfast_proto::stun::{Change, Request, Response, Seen, TransactionId};
 use handfast_proto::time::UnixTime;
@@ -170,7 +171,14 @@ fn layouts() -> Vec<Seed> {
     granted[8..24].fill(0);
     let pmp = [0, 129, 0, 0, 0, 0, 0, 9, 0x0f, 0xa1, 0xee, 0x48, 0, 0, 2, 0x58];
     let with = |head: u8, bytes: &[u8]| [&[head][..], bytes].concat();
+    let ask = Ask::new([(quic.transport, 4001), (relay.relay.transport, 443)]).expect("two ports");
+    let reached = reach::Answer { ip: quic.ip, reached: 0b10 };
+    // A node, an address, half a second; reached.
+    let checked = [1, 1, 1, 0, 3, 0, 0, 0, 0, 0, 0, 0, 255, 255, 5, 1, 0, 0, 0, 9, 9, 9];
     vec![
+        ("reach", "question", ask.to_bytes().to_vec()),
+        ("reach", "answer", reached.to_bytes().to_vec()),
+        ("reach", "checked", checked.to_vec()),
         ("address", "quic", quic.to_bytes()),
         ("address", "relay", relay.to_bytes()),
         ("frames", "first", [p1.to_bytes(), h1.to_bytes()].concat()),

@@ -1,7 +1,7 @@
 //! UPnP Internet Gateway Devices, by igd-next.
 //!
-//! Its blocking client runs on a thread of its own: the one for tokio brings the whole of hyper's client with HTTP/2, a
-//! twelfth of an idle device's memory (decision 0015).
+//! Its blocking client runs on a thread of its own: the one for tokio brings hyper's whole client with HTTP/2, which takes
+//! 0.8 MB of an idle device's memory (decision 0015).
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::thread;
