@@ -149,6 +149,12 @@ pub enum Command {
         /// The connection.
         conn: ConnId,
     },
+    /// Tries once more to make a direct connection of one through a relay on which [`Command::Punch`] was said; nothing
+    /// comes of it at the end that has called, which only answers, with what is known by now of where it is seen.
+    PunchAgain {
+        /// The connection.
+        conn: ConnId,
+    },
     /// Whether we want to be reached through relays: those of our bootstrap nodes that offer it are asked. What they
     /// have given stays with them until we disconnect; [`NetEvent::Relays`] tells what there is.
     Reserve {

@@ -25,6 +25,7 @@ impl Driver {
             }
             Command::Dial { id, tid, addresses, relays } => self.dial(id, tid, &addresses, &relays),
             Command::Punch { conn } => self.punch(conn),
+            Command::PunchAgain { conn } => self.punch_again(conn),
             Command::Reserve { wanted } => self.reserve(wanted),
             Command::CancelDial { id } => {
                 for attempt in self.dials.cancel(id) {
