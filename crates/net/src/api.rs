@@ -62,8 +62,8 @@ pub struct Timing {
     /// Time for a whole dial, all addresses together.
     pub dial: Duration,
     /// After how long a peer from which nothing comes is lost. 8 s over QUIC, an eighth more over TCP: a lost peer is
-    /// noticed in less than 10 s. Whoever is alive sends something in three eighths of it, which also keeps address
-    /// translations open, the shortest of which forget UDP after some seconds.
+    /// noticed in less than 10 s. A device that is alive sends something in three eighths of it, which also keeps address
+    /// translations open, the shortest of which forget UDP after some seconds; a node within half of it.
     pub silence: Duration,
 }
 

@@ -67,7 +67,8 @@ pub(super) struct Driver {
     pub(super) departing: BTreeMap<ConnId, (Tid, DisconnectCause)>,
     pub(super) told_dht_peers: usize,
     pub(super) told_interfaces: Option<Vec<Interface>>,
-    pub(super) next_sweep: Instant,
+    /// None on a device, which stores nothing for others.
+    pub(super) next_sweep: Option<Instant>,
     pub(super) roaming: Roaming,
     pub(super) counters: Counters,
 }
@@ -79,6 +80,14 @@ pub(super) struct Counters {
     pub(super) lookups_hit: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+}
+
+/// Waits until then, or for ever.
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Driver {
@@ -106,7 +115,7 @@ impl Driver {
                 }
                 Some(answer) = self.resolved.recv() => self.on_resolved(&answer),
                 () = self.roaming.changed() => {}
-                () = sleep_until(wake) => self.on_time(),
+                () = at(wake) => self.on_time(),
             }
             self.after_input();
         }
@@ -140,10 +149,10 @@ impl Driver {
         }
     }
 
-    fn next_wake(&self) -> Instant {
+    fn next_wake(&self) -> Option<Instant> {
         let query = (self.dht.len() > 0).then(|| Instant::now() + QUERY_TICK);
         let parts = [self.dials.next_deadline(), self.anchors.next_due(), self.reservations.next_due()];
-        parts.into_iter().chain([self.roaming.due(), query]).flatten().fold(self.next_sweep, Instant::min)
+        parts.into_iter().chain([self.roaming.due(), query, self.next_sweep]).flatten().min()
     }
 
     fn on_resolved(&mut self, answer: &Resolved) {
@@ -167,8 +176,8 @@ impl Driver {
         self.roam(now);
         let kad = &mut self.swarm.behaviour_mut().kademlia;
         self.dht.expire(now, kad, &mut self.out);
-        if self.next_sweep <= now {
-            self.next_sweep = now + SWEEP;
+        if let Some(due) = self.next_sweep.as_mut().filter(|due| **due <= now) {
+            *due = now + SWEEP;
             kad.sweep();
         }
     }
