@@ -230,6 +230,9 @@ pub enum NetEvent {
     /// Packets leave this machine another way than before: by another address or router. What others saw of us does not
     /// hold any more. Connections whose way is gone are ended, which is told after this.
     Moved,
+    /// This machine or this program has slept. Where it is may be the same; whoever it was connected to may have given it up,
+    /// which is being found out: connections on which nobody answers are ended soon, which is told.
+    Resumed,
     /// A peer that we dialled sees us at this address: raw, as it is after every address translation on the way.
     Observed {
         /// Our address as the peer sees it.

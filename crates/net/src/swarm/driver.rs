@@ -26,6 +26,7 @@ use super::roaming::Roaming;
 use super::stream_io::{FromStream, What};
 use crate::api::{Command, DisconnectCause, Interface, NetEvent, Role, Timing};
 use crate::interfaces;
+use crate::slumber::Slumber;
 
 /// How often Kademlia is asked whether a request has timed out, while queries run: it sets no timer of its own.
 const QUERY_TICK: Duration = Duration::from_millis(250);
@@ -70,6 +71,7 @@ pub(super) struct Driver {
     /// None on a device, which stores nothing for others.
     pub(super) next_sweep: Option<Instant>,
     pub(super) roaming: Roaming,
+    pub(super) slumber: Slumber,
     pub(super) counters: Counters,
 }
 
@@ -115,7 +117,11 @@ impl Driver {
                 }
                 Some(answer) = self.resolved.recv() => self.on_resolved(&answer),
                 () = self.roaming.changed() => {}
+                () = self.slumber.ended() => {}
                 () = at(wake) => self.on_time(),
+            }
+            if self.slumber.is_over() {
+                self.resume(Instant::now());
             }
             self.after_input();
         }

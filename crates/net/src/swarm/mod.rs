@@ -19,6 +19,7 @@ mod kademlia;
 mod liveness;
 mod open_streams;
 mod outbox;
+mod probe;
 mod punch;
 mod records;
 mod relays;
@@ -45,6 +46,7 @@ use tokio::time::Instant;
 use crate::api::{Command, Config, DisconnectCause, NetEvent, NetworkGone, Role, StartError, Timing, Transport};
 use crate::clock::Clock;
 use crate::entropy;
+use crate::slumber::Slumber;
 use behaviour::Behaviour;
 use driver::Driver;
 
@@ -154,6 +156,7 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
         told_interfaces: None,
         next_sweep: serves.then_some(now),
         roaming: roaming::Roaming::start(serves),
+        slumber: Slumber::start(!serves),
         counters: driver::Counters::default(),
     };
     tokio::spawn(driver.run());

@@ -9,6 +9,7 @@ mod link;
 mod pairing_path;
 mod raw;
 mod relay;
+mod resume;
 mod rogue;
 mod round_trips;
 mod streams;
