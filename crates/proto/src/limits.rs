@@ -141,7 +141,8 @@ pub const MAX_CALLERS: usize = 2;
 pub const CALLER_TURN: Duration = Duration::from_secs(2);
 /// And so long after [`CONNECT`] is over the search still waits for one that came just before.
 pub const CALLER_LATE: Duration = Duration::from_secs(2);
-/// Dials of one candidate at the same time: the first, and one more each time that a newer record names other ways to it.
+/// Dials of one candidate, or of one paired device, at the same time: the first, and one more each time that a newer record
+/// names other ways to it.
 pub const DIALS_OF_CANDIDATE: usize = 3;
 /// Candidates tried at the same time.
 pub const PARALLEL_CANDIDATES: usize = 3;
