@@ -12,7 +12,7 @@ use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
     Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings,
-    port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, upgrade,
+    port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, slumber, upgrade,
 };
 use handfast_lab::skip;
 
@@ -70,6 +70,12 @@ enum Command {
     /// Ping after both restarted, a day later, and with clocks a day apart.
     Restart {
         /// How often each case.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// Ping after a device was stopped for 40 s and continued.
+    Slumber {
+        /// How often in each direction.
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
@@ -246,6 +252,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::Cold { runs } => cold::run(&options(*runs)),
         Command::DhtLoss { runs } => dht_loss::run(&options(*runs)),
         Command::Restart { runs } => restart::run(&options(*runs)),
+        Command::Slumber { runs } => slumber::run(&options(*runs)),
         Command::Leaks => leaks::run(&options(1)),
         Command::Failures { runs } => failures::run(&options(*runs)),
         Command::Race { joiners } => race::run(&options(*joiners)),

@@ -28,6 +28,7 @@ pub mod relay_attack;
 pub mod restart;
 pub mod roaming;
 pub mod same_nat;
+pub mod slumber;
 pub mod upgrade;
 pub mod world;
 
