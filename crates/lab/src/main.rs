@@ -11,7 +11,7 @@ use handfast_lab::lock::LabLock;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, cold, dht_loss, failures, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings,
+    Options, attack, cold, dht_loss, failures, faults, footprint, kill9, lan, leaks, nat_kinds, nat_matrix, pairings,
     port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, slumber, upgrade,
 };
 use handfast_lab::skip;
@@ -85,6 +85,15 @@ enum Command {
     Failures {
         /// Failures in a row.
         #[arg(long, default_value_t = 1000)]
+        runs: usize,
+    },
+    /// Pairings while frames are lost, late or cut off, addresses change, nodes die, peers come late or never.
+    Faults {
+        /// Kinds of faults; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(faults::kinds()))]
+        kinds: Vec<String>,
+        /// Pairings of each kind.
+        #[arg(long, default_value_t = 20)]
         runs: usize,
     },
     /// Many joiners race for one code.
@@ -255,6 +264,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::Slumber { runs } => slumber::run(&options(*runs)),
         Command::Leaks => leaks::run(&options(1)),
         Command::Failures { runs } => failures::run(&options(*runs)),
+        Command::Faults { kinds, runs } => faults::run(&options(*runs), kinds),
         Command::Race { joiners } => race::run(&options(*joiners)),
         Command::Kill9 { moments } => kill9::run(&options(*moments)),
         Command::LanTopologies { profiles, runs } => lan::topologies::run(&options(*runs), profiles),

@@ -4,7 +4,7 @@
 //! has these ([`crate::nat`]). The backbone is the observer's place; there is no DNS, no way out.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::Deref;
 use std::path::Path;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ pub struct AccessHost(Arc<AccessHostInner>);
 
 struct AccessHostInner {
     host: Host,
+    number: u8,
     ipv4: Ipv4Addr,
     ipv6: Ipv6Addr,
     link: Link,
@@ -179,6 +180,7 @@ impl LabBuilder {
             }
             hosts.push(AccessHost(Arc::new(AccessHostInner {
                 host: Host::new(host, namespace, dir.path())?,
+                number,
                 ipv4: ipv4(number, 2),
                 ipv6: global,
                 link,
@@ -201,6 +203,23 @@ impl AccessHost {
     #[must_use]
     pub fn ipv6(&self) -> Ipv6Addr {
         self.0.ipv6
+    }
+
+    /// Gives it other addresses of its network, which end in `last`; in the beginning that is 2. Not for a host behind a
+    /// router.
+    ///
+    /// # Errors
+    /// When the system refuses it.
+    pub fn renumber(&self, last: u8) -> Result<()> {
+        let network = self.0.number;
+        let mut commands = format!("addr flush dev {HOST_INTERFACE} scope global\n");
+        // Writing to a String cannot fail.
+        let _ = writeln!(commands, "addr add {}/24 dev {HOST_INTERFACE}", ipv4(network, last));
+        let _ = writeln!(commands, "addr add {}/64 dev {HOST_INTERFACE} nodad", ipv6(network, last));
+        for router in [IpAddr::from(ipv4(network, 1)), IpAddr::from(ipv6(network, 1))] {
+            let _ = writeln!(commands, "route replace default via {router} dev {HOST_INTERFACE}");
+        }
+        self.namespace().enter(|| crate::ns::ip_batch(&commands))?
     }
 
     /// Its access link; end `a` is the host, end `b` the backbone.

@@ -212,7 +212,12 @@ impl<'a> Wire<'a> {
     fn send_off(&mut self, index: usize, length: usize) {
         let direction = &self.inlets[index].direction;
         let (rng, last_due) = &mut self.states[index];
-        if direction.is_cut() || rng.happens(direction.loss_ppm()) || self.in_flight.len() >= IN_FLIGHT_MAX {
+        let is_trapped = direction.is_trapped(&self.buffer[..length]);
+        if is_trapped
+            || direction.is_cut()
+            || rng.happens(direction.loss_ppm())
+            || self.in_flight.len() >= IN_FLIGHT_MAX
+        {
             direction.count_dropped();
             return;
         }

@@ -13,7 +13,9 @@
 mod emulator;
 mod port;
 mod settings;
+mod trap;
 
 pub use emulator::{Emulator, EmulatorBuilder, End};
 pub(crate) use port::Port;
 pub use settings::{Counters, Direction, Link};
+pub use trap::Strike;

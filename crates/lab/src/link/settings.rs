@@ -1,8 +1,12 @@
 //! What a link does to frames; changeable while it runs, read by the emulator for every frame.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
+
+use super::trap::{Strike, Trap};
 
 /// Parts in a million: how probabilities are kept, so that they fit an atomic.
 const MILLION: f64 = 1e6;
@@ -15,6 +19,7 @@ pub struct Direction {
     duplicate_ppm: AtomicU32,
     reorder_ppm: AtomicU32,
     cut: AtomicBool,
+    trap: Arc<Trap>,
     delivered: AtomicU64,
     dropped: AtomicU64,
     oversize: AtomicU64,
@@ -84,7 +89,12 @@ impl Direction {
     }
 
     pub(super) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Relaxed)
+        self.cut.load(Ordering::Relaxed) || self.trap.is_cut()
+    }
+
+    /// A frame enters; gives whether a trap takes it.
+    pub(super) fn is_trapped(&self, frame: &[u8]) -> bool {
+        self.trap.takes(frame)
     }
 
     pub(super) fn count_delivered(&self) {
@@ -101,12 +111,20 @@ impl Direction {
 }
 
 /// Both directions of a link between its ends `a` and `b`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Link {
     /// From `a` to `b`.
     pub a_to_b: Arc<Direction>,
     /// From `b` to `a`.
     pub b_to_a: Arc<Direction>,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        let trap = Arc::<Trap>::default();
+        let direction = || Arc::new(Direction { trap: Arc::clone(&trap), ..Direction::default() });
+        Self { a_to_b: direction(), b_to_a: direction() }
+    }
 }
 
 impl Link {
@@ -128,6 +146,18 @@ impl Link {
     /// Ends a cut.
     pub fn restore(&self) {
         self.both(|direction| direction.set_cut(false));
+    }
+
+    /// Lets this happen at frame number `at`, from 1, of those that go either way between the link's host and an address
+    /// of `other` from now on. The receiver is told when it does.
+    #[must_use]
+    pub fn trap(&self, other: &[IpAddr], at: u64, strike: Strike) -> Receiver<()> {
+        self.a_to_b.trap.set(other, at, strike)
+    }
+
+    /// Takes the trap away; gives how many such frames it saw.
+    pub fn untrap(&self) -> u64 {
+        self.a_to_b.trap.take()
     }
 
     fn both(&self, change: impl Fn(&Direction)) {

@@ -2,13 +2,13 @@
 //!
 //! What must never be: a device that lists the other as paired while that one does not know it, and nothing mends it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
+use super::agreement::{Knows, Outcome, REPAIR_LIMIT, agree};
 use super::pairing::{join, offer};
 use super::{Options, world::World};
-use crate::device::{Device, PairedDevice};
 use crate::report::Report;
 use crate::rng::Rng;
 use crate::stats::Summary;
@@ -16,35 +16,8 @@ use crate::stats::Summary;
 /// Moments are drawn from the start of `pair join` to this much later; a pairing takes about half of it.
 const WINDOW: Duration = Duration::from_millis(800);
 
-/// Two devices that disagree must agree again in this time after the restart, without a person's help but one ping.
-const REPAIR_LIMIT: Duration = Duration::from_secs(90);
-
-/// How often both are asked.
-const POLL: Duration = Duration::from_millis(250);
-
-/// How long states of which none is `paired` are watched: nothing may grow out of them that only one side has.
-const WATCH: Duration = Duration::from_secs(2);
-
 /// How long a command may take that runs the killed device itself: a joiner's search for 30 s, and its end.
 const COMMAND_LIMIT: Duration = Duration::from_secs(45);
-
-/// How long one ping may try.
-const PING_LIMIT: Duration = Duration::from_secs(5);
-
-/// What one device knows of the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Knows {
-    Nothing,
-    Pending,
-    Paired,
-}
-
-/// How a moment ended, and when.
-struct Outcome {
-    alice: Knows,
-    bob: Knows,
-    took: Duration,
-}
 
 /// Kills either side in turn at `runs` random moments, restarts it and looks at both.
 ///
@@ -111,39 +84,4 @@ fn once(world: &World, run: usize, moment: Duration, gap: Duration) -> Result<Ou
     alice.stop()?;
     bob.stop()?;
     Ok(outcome)
-}
-
-/// Watches both until they agree, or the limit is over.
-fn agree(alice: (&Device, &str), bob: (&Device, &str)) -> Result<Outcome> {
-    let start = Instant::now();
-    loop {
-        let outcome = Outcome { alice: knows(alice.0, bob.1)?, bob: knows(bob.0, alice.1)?, took: start.elapsed() };
-        let both_pending = outcome.alice.min(outcome.bob) == Knows::Pending;
-        let settled = match outcome.alice.max(outcome.bob) {
-            Knows::Paired => outcome.alice == outcome.bob,
-            // A lone pending entry has no rights and ends by itself; two of them must find each other.
-            Knows::Pending | Knows::Nothing => !both_pending && outcome.took >= WATCH,
-        };
-        if settled || outcome.took >= REPAIR_LIMIT {
-            return Ok(outcome);
-        }
-        // The help of a person who wonders: whoever lists the other pings it.
-        for ((device, _), knows, (_, other)) in [(alice, outcome.alice, bob), (bob, outcome.bob, alice)] {
-            if knows == Knows::Paired {
-                // Its failing is what is being mended.
-                let _ = device.ping(other, PING_LIMIT);
-            }
-        }
-        std::thread::sleep(POLL);
-    }
-}
-
-fn knows(device: &Device, other: &str) -> Result<Knows> {
-    if device.devices()?.iter().any(|listed: &PairedDevice| listed.id == other) {
-        return Ok(Knows::Paired);
-    }
-    let pending = device.sessions()?.iter().any(|session| {
-        session.get("state").and_then(serde_json::Value::as_str).is_some_and(|state| state.contains("pending"))
-    });
-    Ok(if pending { Knows::Pending } else { Knows::Nothing })
 }

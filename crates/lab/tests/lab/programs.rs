@@ -5,8 +5,8 @@ use anyhow::Result;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, cold, dht_loss, failures, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, port_mapping, race,
-    reachability, relay_attack, restart,
+    Options, cold, dht_loss, failures, faults, footprint, kill9, leaks, nat_kinds, nat_matrix, pairings, port_mapping,
+    race, reachability, relay_attack, restart,
 };
 use handfast_lab::skip;
 
@@ -104,6 +104,13 @@ fn a_whole_run_at_trace_level_leaks_nothing() {
 #[test]
 fn every_failure_ends_with_its_cause_and_leaves_nothing() {
     check("failures", 15, failures::run);
+}
+
+/// B15, B32, B34, B35: a pairing succeeds or ends with the right cause, on both sides, whatever happens to frames, links,
+/// addresses and nodes.
+#[test]
+fn under_faults_two_devices_pair_or_end_with_the_right_cause() {
+    check("faults", 1, |options| faults::run(options, &[]));
 }
 
 /// C7: of many joiners exactly one is paired.
