@@ -165,7 +165,7 @@ impl Target<'_> {
     fn keep(&self) -> Result<()> {
         let status = self
             .command()
-            .arg("-merge=1")
+            .arg("-set_cover_merge=1")
             .arg("-use_counters=0")
             .arg(self.corpus())
             .arg(self.folder("found")?)
