@@ -48,8 +48,10 @@ pub fn run(options: &Options, only: &[String]) -> Result<Report> {
     let faults: Vec<(Kind, usize, Fault)> = Kind::ALL
         .into_iter()
         .filter(|kind| only.is_empty() || only.iter().any(|name| name == kind.name()))
-        .flat_map(|kind| (0..options.runs).map(move |run| (kind, run)))
-        .map(|(kind, run)| (kind, run, kind.fault(run, options.runs, frames, &mut rng)))
+        .flat_map(|kind| {
+            let faults = kind.faults(options.runs, frames, &mut rng);
+            faults.into_iter().enumerate().map(move |(run, fault)| (kind, run, fault))
+        })
         .collect();
     let (alone, together): (Vec<_>, Vec<_>) = faults.into_iter().partition(|(kind, ..)| *kind == Kind::DhtDying);
 
