@@ -13,6 +13,7 @@ pub mod dht_loss;
 pub mod failures;
 pub mod footprint;
 pub mod growth;
+pub mod interop;
 pub mod kill9;
 pub mod lan;
 pub mod leaks;
