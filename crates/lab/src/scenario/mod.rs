@@ -15,6 +15,7 @@ pub mod failures;
 pub mod faults;
 pub mod footprint;
 pub mod growth;
+pub mod interop;
 pub mod kill9;
 pub mod lan;
 pub mod leaks;
