@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use handfast::{Cause, EVENT_VERSION, Error, Event, EventKind, PairOptions};
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 use crate::cmd::Context;
 use crate::daemon::{Client, CodeReply, Feed};
@@ -113,8 +114,17 @@ struct Follower<'a> {
     nodes: Option<usize>,
     /// The QR is to be drawn anew.
     redraw: bool,
-    /// The session whose code another one has taken the place of, as long as it lives.
-    older: Option<String>,
+    /// Somebody has connected under the code that is shown: it is not replaced any more.
+    in_use: bool,
+    /// The code that another one has taken the place of, as long as it lives.
+    older: Option<Older>,
+}
+
+/// A code that is not shown any more, and still good.
+struct Older {
+    session: String,
+    deadline: Option<Instant>,
+    words: Zeroizing<String>,
 }
 
 impl<'a> Follower<'a> {
@@ -132,6 +142,7 @@ impl<'a> Follower<'a> {
             waiting: None,
             nodes: None,
             redraw: false,
+            in_use: false,
             older: None,
         }
     }
@@ -173,12 +184,13 @@ impl<'a> Follower<'a> {
         // A device of a later version may tell of things this program does not know.
         let event: Event = serde_json::from_str(json).ok()?;
         self.last = event.seq;
-        if event.kind.session().is_some() && event.kind.session() == self.older.as_deref() {
+        if self.older.as_ref().is_some_and(|older| event.kind.session() == Some(&older.session)) {
             self.of_older(&event.kind).await;
         }
         if event.kind.session() != Some(&self.opened.session) {
             return None;
         }
+        self.in_use |= is_use(&event.kind);
         let mut event = event;
         if let EventKind::PairingFailed { hint, .. } | EventKind::TroubleNoticed { hint, .. } = &mut event.kind {
             *hint = self.context.instance.in_commands(hint);
@@ -304,8 +316,7 @@ impl<'a> Follower<'a> {
     /// When another code is to take the place of the one that is shown: not while it is being used.
     fn next_renewal(&self) -> Option<Instant> {
         let may = self.opened.renewal.as_ref().is_some_and(|renewal| renewal.left > 0)
-            && self.asking.is_none()
-            && self.waiting.is_none()
+            && !self.in_use
             && self.withdrawn.is_none();
         self.opened.deadline.filter(|_| may)?.checked_sub(RENEW_BEFORE)
     }
@@ -319,13 +330,9 @@ impl<'a> Follower<'a> {
             renewal.left = 0;
             return;
         };
-        self.opened.deadline = Some(Instant::now() + Duration::from_secs(code.ttl));
         self.end_older().await;
-        self.older = Some(std::mem::replace(&mut self.opened.session, code.session.clone()));
-        self.nodes = None;
-        if let Some(shown) = &mut self.opened.shown {
-            shown.replace(code.words.clone().into());
-        }
+        let deadline = Some(Instant::now() + Duration::from_secs(code.ttl));
+        self.show_instead(Older { session: code.session.clone(), deadline, words: code.words.clone().into() });
         self.talk.say("This code is about to end. Here is another one.");
         self.draw_again().await;
     }
@@ -333,16 +340,22 @@ impl<'a> Follower<'a> {
     /// Something happens under the code that another one has taken the place of: either it ends, or somebody has typed it
     /// after all, and the other one is of no use.
     async fn of_older(&mut self, kind: &EventKind) {
-        if kind.is_terminal() {
-            self.older = None;
-        } else if let EventKind::Connected { .. }
-        | EventKind::ApprovalNeeded { .. }
-        | EventKind::ComparisonNeeded { .. } = kind
-            && let Some(older) = self.older.take()
-        {
-            self.older = Some(std::mem::replace(&mut self.opened.session, older));
+        let Some(older) = self.older.take() else { return };
+        if is_use(kind) {
+            self.show_instead(older);
             self.end_older().await;
-            self.opened.renewal = None;
+        } else if !kind.is_terminal() {
+            self.older = Some(older);
+        }
+    }
+
+    /// Another code takes the place of the one that is shown, which goes on living.
+    fn show_instead(&mut self, code: Older) {
+        let session = std::mem::replace(&mut self.opened.session, code.session);
+        let deadline = std::mem::replace(&mut self.opened.deadline, code.deadline);
+        self.nodes = None;
+        if let Some(shown) = &mut self.opened.shown {
+            self.older = Some(Older { session, deadline, words: shown.replace(code.words) });
         }
     }
 
@@ -350,7 +363,7 @@ impl<'a> Follower<'a> {
     async fn end_older(&mut self) {
         if let Some(older) = self.older.take() {
             // It may have ended meanwhile.
-            let _ = self.client.cancel(Some(older)).await;
+            let _ = self.client.cancel(Some(older.session)).await;
         }
     }
 
@@ -462,6 +475,17 @@ pub(crate) fn failure(session: Option<String>, error: &Error, seq: u64) -> Event
     Event { v: EVENT_VERSION, seq, time: handfast::now_rfc3339(), kind: EventKind::failed_because(session, error) }
 }
 
+/// Whether somebody has typed the code that this tells of.
+fn is_use(kind: &EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Connected { .. }
+            | EventKind::ApprovalNeeded { .. }
+            | EventKind::ComparisonNeeded { .. }
+            | EventKind::Paired { .. }
+    )
+}
+
 /// The answer to the question that is open, if one is.
 async fn next_answer(answers: &mut Option<Answers>, asking: Option<Asking>) -> (Asking, Said) {
     match (answers, asking) {
@@ -547,7 +571,7 @@ mod tests {
         // The first one ends, which is not the end of the command.
         let expired = EventKind::failed_because(Some(first), &Error::of(Cause::CodeExpired));
         assert_eq!(follower.event(&event(expired)).await, None);
-        assert_eq!((follower.older.clone(), follower.opened.session.clone()), (None, second.clone()));
+        assert!(follower.older.is_none() && follower.opened.session == second);
         let expired = EventKind::failed_because(Some(second), &Error::of(Cause::CodeExpired));
         assert_eq!(follower.event(&event(expired)).await, Some(5));
         drop(follower);
@@ -561,12 +585,37 @@ mod tests {
         let first = follower.opened.session.clone();
         follower.renew().await;
         let second = follower.opened.session.clone();
-        let (address, path) = ("/ip4/192.168.1.7/tcp/4001".to_owned(), "lan".to_owned());
-        let connected = EventKind::Connected { session: first.clone(), path, address };
-        assert_eq!(follower.event(&event(connected)).await, None);
-        assert_eq!(follower.opened.session, first);
+        let ends = follower.older.as_ref().and_then(|older| older.deadline);
+        assert_eq!(follower.event(&event(connected(&first))).await, None);
+        assert_eq!((follower.opened.session.clone(), follower.opened.deadline), (first.clone(), ends));
         assert!(is_open(&bench, &first).await && !is_open(&bench, &second).await);
         assert_eq!(follower.next_renewal(), None);
+        drop(follower);
+        bench.stop().await;
+    }
+
+    fn connected(session: &str) -> EventKind {
+        let (address, path) = ("/ip4/192.168.1.7/tcp/4001".to_owned(), "lan".to_owned());
+        EventKind::Connected { session: session.to_owned(), path, address }
+    }
+
+    #[tokio::test]
+    async fn b25_a_code_that_is_being_used_is_not_replaced_and_one_that_has_been_is_the_end() {
+        let bench = Bench::start().await;
+        let mut follower = Follower::new(&bench.context, &bench.client, about_to_end(&bench).await);
+        follower.opened.yes = true;
+        let first = follower.opened.session.clone();
+        assert_eq!(follower.event(&event(connected(&first))).await, None);
+        assert_eq!(follower.next_renewal(), None);
+        // Had it been replaced in the moment before, its success would still be the end.
+        follower.renew().await;
+        let second = follower.opened.session.clone();
+        let [id, name, kind, fingerprint] =
+            ["id", "kitchen", "computer", "CLGO 3BFD YCRE S2EW F2D5"].map(str::to_owned);
+        let device = handfast::DeviceCard { id, name, kind, fingerprint };
+        let paired = EventKind::Paired { session: first, device, path: "lan".to_owned(), elapsed_ms: 1, warning: None };
+        assert_eq!(follower.event(&event(paired)).await, Some(0));
+        assert!(!is_open(&bench, &second).await);
         drop(follower);
         bench.stop().await;
     }

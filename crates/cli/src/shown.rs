@@ -45,9 +45,10 @@ impl Shown {
         Ok(())
     }
 
-    /// Another code is to be drawn here from now on.
-    pub(crate) fn replace(&mut self, words: Zeroizing<String>) {
-        (self.words, self.given) = (words, false);
+    /// A code with these words is to be drawn here from now on; gives those of the one before.
+    pub(crate) fn replace(&mut self, words: Zeroizing<String>) -> Zeroizing<String> {
+        self.given = false;
+        std::mem::replace(&mut self.words, words)
     }
 
     /// Leaves the picture where it is: somebody else goes on waiting under its code.

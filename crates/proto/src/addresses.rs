@@ -38,10 +38,12 @@ const CLAIM_LINGERS: Duration = Duration::from_secs(300);
 struct Claim {
     network: Network,
     address: Address,
-    /// The connection over which this was said last.
-    conn: ConnId,
-    /// Since when that is gone.
+    /// The connections over which it was said that stand.
+    conns: BTreeSet<ConnId>,
+    /// Since when there is none.
     gone: Option<Time>,
+    /// We have moved since: it ends with the last of its connections.
+    stale: bool,
 }
 
 /// Where an address comes from.
@@ -151,14 +153,20 @@ impl OwnAddresses {
     /// We no longer listen on an address. What others saw before may not hold any more.
     pub fn listener_gone(&mut self, address: &Address) {
         self.listeners.remove(address);
-        self.claims.clear();
+        self.doubt_claims();
     }
 
-    /// We are elsewhere: what others saw before does not hold any more.
+    /// We are elsewhere: what others saw before does not hold any more, unless they still see us.
     pub fn moved(&mut self) {
-        self.claims.clear();
+        self.doubt_claims();
         self.public.clear();
         self.set_checked([], []);
+    }
+
+    /// What was said over connections that are gone is forgotten; those whose way is gone will be soon.
+    fn doubt_claims(&mut self) {
+        self.claims.retain(|claim| claim.gone.is_none());
+        self.claims.iter_mut().for_each(|claim| claim.stale = true);
     }
 
     /// Where a node has reached us from outside, and where one has tried in vain.
@@ -200,7 +208,12 @@ impl OwnAddresses {
             return;
         }
         let network = Network::of(by.to_canonical());
-        self.claims.retain(|claim| (claim.network, claim.address) != (network, address));
+        let known = self.claims.iter().position(|claim| (claim.network, claim.address) == (network, address));
+        if let Some(mut claim) = known.and_then(|at| self.claims.remove(at)) {
+            claim.conns.insert(conn);
+            self.claims.push_back(Claim { gone: None, ..claim });
+            return;
+        }
         let of_network = |claim: &Claim| claim.network == network;
         if self.claims.iter().filter(|claim| of_network(claim)).count() >= MAX_CLAIMS_OF_NETWORK
             && let Some(oldest) = self.claims.iter().position(of_network)
@@ -209,14 +222,17 @@ impl OwnAddresses {
         } else if self.claims.len() >= MAX_CLAIMS {
             self.claims.pop_front();
         }
-        self.claims.push_back(Claim { network, address, conn, gone: None });
+        self.claims.push_back(Claim { network, address, conns: BTreeSet::from([conn]), gone: None, stale: false });
     }
 
     /// A connection is gone: what was said over it counts for a while longer.
     pub fn disconnected(&mut self, conn: ConnId, now: Time) {
-        for claim in self.claims.iter_mut().filter(|claim| claim.conn == conn) {
-            claim.gone.get_or_insert(now);
+        for claim in &mut self.claims {
+            if claim.conns.remove(&conn) && claim.conns.is_empty() {
+                claim.gone = Some(now);
+            }
         }
+        self.claims.retain(|claim| !claim.stale || claim.gone.is_none());
     }
 
     /// When [`OwnAddresses::handle_timeout`] is due.
@@ -259,11 +275,7 @@ impl OwnAddresses {
             address,
             scope: scope(classify(address.ip)),
             source,
-            evidence: if self.reachable.contains(&address) {
-                Evidence::PeerConfirmed
-            } else {
-                self.evidence(address.ip)
-            },
+            evidence: self.evidence_of(&address),
         };
         let listeners = self.listeners.iter().map(|a| listed(*a, Source::Listener));
         let mapped = self.mapped.difference(&self.listeners).map(|a| listed(*a, Source::PortMapping));
@@ -302,6 +314,16 @@ impl OwnAddresses {
     /// bears out, and alone it plants nothing.
     fn is_seen_at(&self, ip: IpAddr) -> bool {
         self.public.contains(&ip) || self.claims.iter().any(|claim| claim.address.ip == ip)
+    }
+
+    /// Whether a node has reached us there.
+    pub fn is_reachable(&self, address: &Address) -> bool {
+        self.reachable.contains(address)
+    }
+
+    /// How sure we are of an address with its port.
+    pub fn evidence_of(&self, address: &Address) -> Evidence {
+        if self.is_reachable(address) { Evidence::PeerConfirmed } else { self.evidence(address.ip) }
     }
 
     /// How sure we are of an address.
@@ -392,6 +414,7 @@ mod tests {
         own.observed(seen, host(2), CONN);
         assert_eq!(own.publishable(), [addr("/ip4/192.168.1.5/udp/4000/quic-v1"), seen]);
         own.listener_gone(&addr("/ip4/192.168.1.5/udp/4000/quic-v1"));
+        own.disconnected(CONN, Time::ZERO);
         assert!(own.publishable().is_empty());
     }
 
@@ -463,6 +486,7 @@ mod tests {
         own.observed(Address { port: 7, ..mapped }, host(3), CONN);
         assert_eq!(own.publishable(), [ours, mapped, seen]);
         own.moved();
+        own.disconnected(CONN, Time::ZERO);
         assert!(own.set_public(BTreeSet::from([mapped.ip])));
         (1..=2).for_each(|n| own.observed(mapped, host(n), CONN));
         let all: Vec<_> = own.all().into_iter().map(|own| (own.address, own.source.name(), own.evidence)).collect();
@@ -501,12 +525,24 @@ mod tests {
         assert_eq!(own.poll_timeout(), None);
         let at = |secs| Time::at(Duration::from_secs(secs));
         own.disconnected(ConnId(1), at(10));
-        own.disconnected(ConnId(2), at(20));
         own.observed(seen, host(2), ConnId(3));
+        own.disconnected(ConnId(2), at(20));
         assert_eq!(own.poll_timeout(), Some(at(310)));
         assert!(!own.handle_timeout(at(309)));
         assert_eq!(own.publishable(), [seen]);
         assert!(own.handle_timeout(at(310)));
+        assert!(own.publishable().is_empty() && own.poll_timeout().is_none());
+    }
+
+    #[test]
+    fn b14_after_a_move_only_connections_that_go_on_still_count() {
+        let mut own = OwnAddresses::new(LoopbackPolicy::Refuse);
+        let seen = addr("/ip4/5.1.2.3/udp/61000/quic-v1");
+        (1..=3).for_each(|n| own.observed(seen, host(n), ConnId(n.into())));
+        own.disconnected(ConnId(3), Time::ZERO);
+        own.moved();
+        assert_eq!(own.publishable(), [seen], "two still see us there");
+        own.disconnected(ConnId(1), Time::ZERO);
         assert!(own.publishable().is_empty() && own.poll_timeout().is_none());
     }
 

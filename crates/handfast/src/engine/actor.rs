@@ -219,7 +219,7 @@ impl Actor {
                 self.addresses_changed(now);
             }
             NetEvent::ListenerGone { address } => {
-                let evidence = self.own.evidence(address.ip).name().to_owned();
+                let evidence = self.own.evidence_of(&address).name().to_owned();
                 self.own.listener_gone(&address);
                 self.hub.publish(EventKind::AddressLost { address: address.to_string(), evidence });
                 self.addresses_changed(now);

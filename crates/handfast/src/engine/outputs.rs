@@ -46,6 +46,8 @@ impl Actor {
                     self.net_commands.push(NetCommand::Punch { conn });
                 }
             }
+            // A link that runs over it as well is not ended for a pairing that makes no progress.
+            session::Output::Close(conn) if self.links.speaks_on(conn) => {}
             session::Output::Close(conn) => self.net_commands.push(NetCommand::CloseConnection { conn }),
             session::Output::Job(id, job) => self.table_job(id, job),
             session::Output::Cancel(id) => self.cancel(Owner::Table, id),

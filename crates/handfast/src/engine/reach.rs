@@ -1,11 +1,13 @@
 //! Whether others can reach us from outside: the machine says which node is asked when, the network asks.
 
 use handfast_net::Command as NetCommand;
+use handfast_proto::addresses::Evidence;
 use handfast_proto::id::{ConnId, JobId};
 use handfast_proto::reach::{Node, Verdict};
 use handfast_proto::time::Now;
 
 use crate::engine::actor::Actor;
+use crate::event::EventKind;
 
 impl Actor {
     /// A peer that we have called says where it sees us.
@@ -40,11 +42,15 @@ impl Actor {
             let (id, conn, addresses) = (question.id, question.conn, question.addresses);
             self.net_commands.push(NetCommand::Check { id, conn, addresses });
         }
-        if let Some(conn) = self.reach.poll_sight() {
+        if let Some(conn) = self.reach.poll_sight(now.time) {
             self.net_commands.push(NetCommand::SeeOverTcp { conn });
         }
         let has_changed = self.reach.take_change();
         if has_changed {
+            for address in self.reach.reachable().filter(|address| !self.own.is_reachable(address)) {
+                let (address, evidence) = (address.to_string(), Evidence::PeerConfirmed.name().to_owned());
+                self.hub.publish(EventKind::AddressConfirmed { address, evidence });
+            }
             self.own.set_checked(self.reach.reachable(), self.reach.unreachable());
             let (reachable, unreachable) = (self.reach.reachable().count(), self.reach.unreachable().count());
             tracing::info!(reachable, unreachable, "nodes have called us from outside");

@@ -37,14 +37,14 @@ pub fn uplinks() -> Vec<Uplink> {
     gateways.filter_map(|gateway| Some(Uplink { gateway, source: routes::source_v4(gateway)? })).collect()
 }
 
-/// Does a job. Takes three seconds at most; safe to drop: a request over UPnP that is under way then ends by itself.
+/// Does a job. Takes three seconds at most; safe to drop.
 pub async fn run(job: Job) -> Outcome {
     let limit = if job.mapping.method == Method::Upnp { UPNP_LIMIT } else { PACKET_LIMIT };
     let outcome = timeout(limit, async {
         match job.mapping.method {
             Method::Pcp => pcp(job).await,
             Method::NatPmp => nat_pmp(job).await,
-            Method::Upnp => upnp::run(job, limit).await,
+            Method::Upnp => upnp::run(job).await,
         }
     });
     outcome.await.unwrap_or(Outcome::Failed(Refusal::Silent))

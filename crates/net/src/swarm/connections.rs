@@ -87,7 +87,8 @@ impl Driver {
         for over in self.dials.connected(connection, &peer, conn, relayed) {
             self.dial_over(over);
         }
-        if self.anchors.is_seed(&peer) {
+        // A node that calls a device back is there for a moment, and not at an address where it listens.
+        if self.anchors.is_seed(&peer) && (dialled || self.role != Role::Device) {
             self.on_node(peer, connection);
         }
         self.reach_connected(peer, connection, came_in);

@@ -57,7 +57,7 @@ impl Driver {
         }
         // Whoever calls a device can say that it is a node: only those that we have called count there.
         let counts = conn.endpoint.is_dialer() || self.role != Role::Device;
-        let is_seed = self.anchors.is_seed(&peer);
+        let is_seed = counts && self.anchors.is_seed(&peer);
         if let Some(address) = candidates::observed(info, &conn.endpoint) {
             // One liar is enough to send those who punch with us elsewhere: here the nodes that we were given are asked.
             if is_seed {

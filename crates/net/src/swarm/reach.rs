@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use handfast_proto::addr::{Address, Subscriber, Transport};
 use handfast_proto::id::{ConnId, JobId};
-use handfast_proto::reach::{ANSWER_LEN, ASK_LEN, Answer, Ask, PROTOCOL, Verdict};
+use handfast_proto::reach::{ANSWER_LEN, ASK_LEN, Answer, Ask, MAX_PORTS, PROTOCOL, Verdict};
 use libp2p::request_response::{
     self, Codec, InboundRequestId, Message, OutboundRequestId, ProtocolSupport, ResponseChannel,
 };
@@ -35,10 +35,14 @@ const CALL_LAGS: Duration = Duration::from_millis(500);
 /// How long a call that got in stands: the other end has not finished its part when ours is done, and must see it.
 const CALL_STANDS: Duration = Duration::from_secs(1);
 
-/// Questions that a node works on at once, and takes from one subscriber in a second; each is up to four calls.
-const MAX_CHECKS: usize = 32;
-/// See [`MAX_CHECKS`].
+/// Questions that a node takes from one subscriber in a second, and those of one that it works on at once; each is up to
+/// four calls.
 const PER_SUBSCRIBER: u8 = 2;
+/// See [`PER_SUBSCRIBER`].
+const MAX_RUNNING_PER_SUBSCRIBER: usize = 2;
+
+/// Calls that have not ended, of whomever, whether he still waits or not.
+const MAX_CALLS: usize = 256;
 
 /// The name of the protocol.
 pub(crate) const PROTOCOL_NAME: StreamProtocol = StreamProtocol::new(PROTOCOL);
@@ -129,8 +133,8 @@ impl Asked {
 struct Check {
     channel: ResponseChannel<Answer>,
     ip: IpAddr,
-    /// The calls that have not ended, each with its place in the question.
-    calls: BTreeMap<ConnectionId, u8>,
+    /// How many calls have not ended.
+    running: usize,
     reached: u8,
     until: Instant,
 }
@@ -139,6 +143,8 @@ struct Check {
 pub(crate) struct Reach {
     asked: BTreeMap<OutboundRequestId, Asked>,
     checks: BTreeMap<InboundRequestId, Check>,
+    /// The calls that have not ended, each with its question and its place in it. They outlive whoever has asked.
+    calls: BTreeMap<ConnectionId, (InboundRequestId, u8)>,
     /// The connections that calls have made, and when they are to be closed. As many as are called in that time.
     standing: Vec<(Instant, ConnectionId)>,
     /// Where the nodes that we are connected to listen on TCP.
@@ -156,6 +162,7 @@ impl Reach {
         Reach {
             asked: BTreeMap::new(),
             checks: BTreeMap::new(),
+            calls: BTreeMap::new(),
             standing: Vec::new(),
             tcp: BTreeMap::new(),
             sights: BTreeSet::new(),
@@ -187,13 +194,13 @@ impl Reach {
 
     /// A dial has ended, one of ours or not.
     fn call_ended(&mut self, connection: ConnectionId, is_established: bool) {
-        for check in self.checks.values_mut() {
-            if let Some(place) = check.calls.remove(&connection)
-                && is_established
-            {
-                check.reached |= 1 << place;
-                self.standing.push((Instant::now() + CALL_STANDS, connection));
-            }
+        let Some((request, place)) = self.calls.remove(&connection) else { return };
+        if is_established {
+            self.standing.push((Instant::now() + CALL_STANDS, connection));
+        }
+        if let Some(check) = self.checks.get_mut(&request) {
+            check.running -= 1;
+            check.reached |= u8::from(is_established) << place;
         }
     }
 
@@ -252,6 +259,7 @@ impl Driver {
             }
             Event::InboundFailure { request_id, .. } => {
                 self.reach.checks.remove(&request_id);
+                self.give_up_calls(request_id);
             }
             Event::ResponseSent { .. } => {}
         }
@@ -270,22 +278,32 @@ impl Driver {
         let now = Instant::now();
         let direct = self.conns.of_swarm(connection).filter(|conn| !conn.relayed && !conn.endpoint.is_dialer());
         let Some(ip) = direct.map(|conn| conn.address.ip.to_canonical()) else { return };
-        let admitted = self.reach.rate.as_mut().is_some_and(|rate| rate.admit(Subscriber::of(ip), now));
-        if !admitted || self.reach.checks.len() >= MAX_CHECKS {
+        let subscriber = Subscriber::of(ip);
+        let running = self.reach.checks.values().filter(|check| Subscriber::of(check.ip) == subscriber).count();
+        let has_room = running < MAX_RUNNING_PER_SUBSCRIBER && self.reach.calls.len() + MAX_PORTS <= MAX_CALLS;
+        let admitted = self.reach.rate.as_mut().is_some_and(|rate| rate.admit(subscriber, now));
+        if !admitted || !has_room {
             // Without the channel the request fails at the other end.
             self.reach.denied += 1;
             return;
         }
-        let mut check = Check { channel, ip, calls: BTreeMap::new(), reached: 0, until: now + CALLS_LIMIT };
+        let check = Check { channel, ip, running: ask.ports().len(), reached: 0, until: now + CALLS_LIMIT };
         let mut dials = Vec::new();
         for (place, (transport, port)) in (0..).zip(ask.ports()) {
             let opts = call(peer, &Address { ip, port: *port, transport: *transport });
-            check.calls.insert(opts.connection_id(), place);
+            self.reach.calls.insert(opts.connection_id(), (request, place));
             dials.push(opts);
         }
         self.reach.called += dials.len() as u64;
         self.reach.checks.insert(request, check);
         dials.into_iter().for_each(|opts| self.attempt(opts));
+    }
+
+    /// Nobody waits for these calls any more: one that gets in all the same is refused.
+    fn give_up_calls(&mut self, request: InboundRequestId) {
+        for (call, _) in self.reach.calls.iter().filter(|(_, (of, _))| *of == request) {
+            self.swarm.behaviour_mut().guard.give_up(*call);
+        }
     }
 
     /// A connection stands.
@@ -309,16 +327,13 @@ impl Driver {
 
     /// Answers what can be answered, and what has waited long enough.
     pub(super) fn settle_reach(&mut self, now: Instant) {
-        let is_over = |check: &Check| check.calls.is_empty() || check.until <= now;
-        for check in
-            self.reach.checks.extract_if(.., |_, check| is_over(check)).map(|(_, check)| check).collect::<Vec<_>>()
-        {
+        let is_over = |check: &Check| check.running == 0 || check.until <= now;
+        let over: Vec<_> = self.reach.checks.extract_if(.., |_, check| is_over(check)).collect();
+        for (request, check) in over {
             let answer = Answer { ip: check.ip, reached: check.reached };
             // Whoever has left wants none.
             let _ = self.swarm.behaviour_mut().reach.send_response(check.channel, answer);
-            for call in check.calls.into_keys() {
-                self.swarm.behaviour_mut().guard.give_up(call);
-            }
+            self.give_up_calls(request);
         }
         for (_, connection) in self.reach.standing.extract_if(.., |(until, _)| *until <= now) {
             self.swarm.close_connection(connection);

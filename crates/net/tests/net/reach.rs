@@ -32,7 +32,7 @@ async fn b27_a_node_calls_back_where_it_is_asked_to_and_says_where_it_was_let_in
     let mut device = Peer::device(11, vec![node.bootstrap()]).await;
     let (_, conn) = seen(&mut device).await;
     let [quic, tcp] = [Transport::Quic, Transport::Tcp].map(|transport| device.address(transport));
-    let closed = Address { port: 1, ..tcp };
+    let closed = Address { port: 1_024, ..tcp };
     let verdict = ask(&mut device, conn, vec![quic, closed, tcp]).await;
     assert_eq!(verdict, Verdict::Called { reached: vec![quic, tcp], missed: vec![closed] });
     assert_eq!(node.status().await.checks_called, 3);

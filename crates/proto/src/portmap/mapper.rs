@@ -29,6 +29,10 @@ const RETRY_MAX: Duration = Duration::from_secs(1_800);
 
 /// The pause after a renewal or a removal has failed. A held mapping is renewed at half its time, so that many fit in.
 const AGAIN: Duration = Duration::from_secs(15);
+
+/// How often a router that had a mapping of ours is asked for it again before it counts as lost: after a sleep, or a break of
+/// the power, a router may need a while longer than we do.
+const KNOWN_TRIES: u32 = 4;
 /// How often a removal is tried. After that the lease has to end it.
 const REMOVALS: u32 = 3;
 
@@ -93,6 +97,8 @@ struct Slot {
     others: u32,
     /// The router gives ports for ever only.
     permanent: bool,
+    /// How often the router is still asked for what it has had mapped, though it does not seem to be there.
+    known: u32,
 }
 
 enum State {
@@ -153,8 +159,8 @@ impl Mapper {
                 let (uplink, Address { port, transport, .. }) = place;
                 let inside = SocketAddrV4::new(uplink.source, port);
                 let due = now.max(self.settled);
-                let (state, began, others, permanent) = (State::Idle, Method::Pcp, 0, false);
-                self.slots.push(Slot { uplink, inside, transport, due, state, began, others, permanent });
+                let (state, began, others, permanent, known) = (State::Idle, Method::Pcp, 0, false, 0);
+                self.slots.push(Slot { uplink, inside, transport, due, state, began, others, permanent, known });
             }
         }
     }
@@ -167,7 +173,7 @@ impl Mapper {
         }
         for slot in &mut self.slots {
             if let State::Held { mapping, .. } | State::Asking(mapping) = slot.state {
-                (slot.state, slot.began) = (State::Asking(mapping), mapping.method);
+                (slot.state, slot.began, slot.known) = (State::Asking(mapping), mapping.method, KNOWN_TRIES);
             }
             (slot.due, slot.others, slot.permanent) = (self.settled, 0, false);
         }
@@ -323,7 +329,7 @@ impl Mapper {
         // The same is asked for when it is renewed.
         let mapping = Mapping { outside_port: outside.port(), ..mapping };
         let lease = Duration::from_secs(lease.into());
-        (slot.due, slot.others) = (now + lease / 2, 0);
+        (slot.due, slot.others, slot.known) = (now + lease / 2, 0, 0);
         slot.state = State::Held { mapping, outside, ends: now + lease };
         let uplink = slot.uplink;
         if let Some(gateway) = self.gateway(uplink) {
@@ -353,6 +359,19 @@ impl Mapper {
         let slot = &mut self.slots[index];
         (slot.others, slot.permanent) = (0, false);
         let uplink = slot.uplink;
+        if slot.known > 0 && matches!(refusal, Refusal::Silent | Refusal::Unsupported) {
+            // It may not be up again yet, and has the mapping.
+            slot.known -= 1;
+            if slot.known > 0 {
+                slot.due = now + AGAIN;
+                return;
+            }
+            slot.state = State::Idle;
+            self.take_back(&State::Asking(mapping), now);
+            self.pause(index, now);
+            return;
+        }
+        slot.known = 0;
         let method = mapping.method.next();
         if method == slot.began {
             slot.state = State::Idle;

@@ -31,6 +31,11 @@ const MAX_CANDIDATES: usize = 16;
 /// Nodes that are asked over TCP how they see us: an address is believed when two of different networks agree.
 const SIGHTS: usize = 2;
 
+/// How long one may take to tell, and how many are asked in all.
+const SIGHT_LIMIT: Duration = Duration::from_secs(10);
+/// See [`SIGHT_LIMIT`].
+const MAX_SIGHTS: usize = 4;
+
 /// A node that can be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -72,6 +77,8 @@ struct State {
     reached: bool,
     /// Checks in a row that failed.
     failures: u32,
+    /// Questions in a row that came to nothing.
+    vain: u32,
     due: Time,
 }
 
@@ -81,8 +88,8 @@ pub struct Checker {
     nodes: BTreeMap<ConnId, Node>,
     running: Option<Question>,
     next: u64,
-    /// The nodes whose sight of our TCP port was asked for.
-    sights: BTreeSet<IpAddr>,
+    /// The nodes whose sight of our TCP port was asked for, and when.
+    sights: BTreeMap<IpAddr, Time>,
     /// Whether a call proves nothing: a NAT lets in every port of those that something was sent to.
     in_doubt: bool,
     has_changed: bool,
@@ -102,7 +109,7 @@ impl Checker {
             nodes: BTreeMap::new(),
             running: None,
             next: 0,
-            sights: BTreeSet::new(),
+            sights: BTreeMap::new(),
             in_doubt: false,
             has_changed: false,
         }
@@ -115,7 +122,7 @@ impl Checker {
         self.candidates.retain(|address, _| wanted.contains(address));
         self.has_changed |= self.candidates.len() != before;
         for address in wanted {
-            self.candidates.entry(address).or_insert(State { reached: false, failures: 0, due: now + SETTLE });
+            self.candidates.entry(address).or_insert(State { reached: false, failures: 0, vain: 0, due: now + SETTLE });
         }
     }
 
@@ -165,9 +172,9 @@ impl Checker {
             .candidates
             .iter()
             .filter(|(address, state)| due(state) && self.asked_about(address.ip, 0).is_some())
-            .map(|(address, state)| (address.ip, state.failures))
+            .map(|(address, state)| (address.ip, state.failures.wrapping_add(state.vain)))
             .next()?;
-        // After a failure another one is asked, if there is one.
+        // After a failure, or no answer, another one is asked, if there is one.
         let conn = self.asked_about(ip, failures as usize)?;
         let addresses: Vec<Address> = self
             .candidates
@@ -210,15 +217,15 @@ impl Checker {
     fn reached(&mut self, address: Address, now: Time) {
         if let Some(state) = self.candidates.get_mut(&address) {
             self.has_changed |= !state.reached || state.failures > 0;
-            *state = State { reached: true, failures: 0, due: now + RECHECK };
+            *state = State { reached: true, failures: 0, vain: 0, due: now + RECHECK };
         }
     }
 
     fn missed(&mut self, address: Address, now: Time) {
         if let Some(state) = self.candidates.get_mut(&address) {
-            let pause = (RETRY_MIN * 2u32.saturating_pow(state.failures)).min(RETRY_MAX);
+            state.due = now + pause(state.failures);
             state.failures = state.failures.saturating_add(1);
-            state.due = now + pause;
+            state.vain = 0;
             if state.failures >= DOUBT || !state.reached {
                 self.has_changed |= state.reached || state.failures == 1;
                 state.reached = false;
@@ -228,7 +235,8 @@ impl Checker {
 
     fn put_off(&mut self, address: Address, now: Time) {
         if let Some(state) = self.candidates.get_mut(&address) {
-            state.due = now + RETRY_MIN;
+            state.due = now + pause(state.vain);
+            state.vain = state.vain.saturating_add(1);
         }
     }
 
@@ -249,20 +257,26 @@ impl Checker {
 
     /// A node to call over TCP as well, so that it tells at which port of the NAT our TCP port is seen: where the NAT lets
     /// everybody in over QUIC it may over TCP, and some have no UDP. Each is named once.
-    pub fn poll_sight(&mut self) -> Option<ConnId> {
+    pub fn poll_sight(&mut self, now: Time) -> Option<ConnId> {
         let open: BTreeSet<IpAddr> =
             self.reachable().filter(|address| address.transport == Transport::Quic).map(|address| address.ip).collect();
         let known =
             |ip: IpAddr| self.candidates.keys().any(|address| address.ip == ip && address.transport == Transport::Tcp);
-        let networks: BTreeSet<Network> = self.sights.iter().map(|at| Network::of(*at)).collect();
-        if networks.len() >= SIGHTS {
+        let networks: BTreeSet<Network> = self.sights.keys().map(|at| Network::of(*at)).collect();
+        // One that cannot be called over TCP is not waited for.
+        let counts = |(at, asked): &(&IpAddr, &Time)| {
+            let has_told = |node: &Node| node.at == **at && node.sees.transport == Transport::Tcp;
+            now < **asked + SIGHT_LIMIT || self.nodes.values().any(has_told)
+        };
+        if self.sights.iter().filter(counts).count() >= SIGHTS || self.sights.len() >= MAX_SIGHTS {
             return None;
         }
         let node = self.nodes.values().find(|node| {
             open.contains(&node.sees.ip) && !known(node.sees.ip) && !networks.contains(&Network::of(node.at))
         })?;
-        self.sights.insert(node.at);
-        Some(node.conn)
+        let (conn, at) = (node.conn, node.at);
+        self.sights.insert(at, now);
+        Some(conn)
     }
 
     /// When [`Checker::poll_question`] has something to ask next.
@@ -273,6 +287,11 @@ impl Checker {
         let due = self.candidates.iter().filter(|(address, _)| self.asked_about(address.ip, 0).is_some());
         due.map(|(_, state)| state.due).min()
     }
+}
+
+/// The pause after so many tries before this one.
+fn pause(before: u32) -> Duration {
+    (RETRY_MIN * 2u32.saturating_pow(before)).min(RETRY_MAX)
 }
 
 #[cfg(test)]
@@ -357,6 +376,15 @@ mod tests {
         assert_eq!(checker.poll_question(now), None);
         assert_eq!(checker.unreachable().count(), 0, "nobody has called");
         assert_eq!(checker.poll_timeout(), Some(now + RETRY_MIN));
+        checker.set_node(node(2), now);
+        let (mut pauses, mut asked, mut now) = (Vec::new(), BTreeSet::new(), now);
+        for _ in 0..4 {
+            let before = now;
+            asked.insert(ask(&mut checker, &mut now, &Verdict::Unknown).conn);
+            pauses.push(now.since(before).as_secs());
+        }
+        assert_eq!((pauses, asked.len()), (vec![30, 60, 120, 240], 2), "less and less often, one and the other");
+        checker.disconnected(ConnId(2));
         checker.disconnected(ConnId(1));
         assert_eq!(checker.poll_timeout(), None);
     }
@@ -386,13 +414,17 @@ mod tests {
         }
         let beside = Node { conn: ConnId(4), at: [6, 1, 0, 9].into(), ..node(1) };
         checker.set_node(beside, now);
-        assert_eq!(checker.poll_sight(), None, "nobody has come in");
+        assert_eq!(checker.poll_sight(now), None, "nobody has come in");
         ask(&mut checker, &mut now, &called(&[quic(4001)], &[]));
-        assert_eq!([checker.poll_sight(), checker.poll_sight()], [Some(ConnId(1)), Some(ConnId(2))]);
-        assert_eq!(checker.poll_sight(), None);
+        assert_eq!([checker.poll_sight(now), checker.poll_sight(now)], [Some(ConnId(1)), Some(ConnId(2))]);
+        assert_eq!(checker.poll_sight(now), None);
+        let sees = Address { transport: Transport::Tcp, ..quic(4002) };
+        checker.set_node(Node { conn: ConnId(11), sees, ..node(1) }, now);
+        now = now + SIGHT_LIMIT;
+        assert_eq!(checker.poll_sight(now), Some(ConnId(3)), "the second one has said nothing");
         let tcp = Address { transport: Transport::Tcp, ..quic(4002) };
         checker.set_candidates(&[quic(4001), tcp], now);
         checker.disconnected(ConnId(1));
-        assert_eq!(checker.poll_sight(), None, "the port is known");
+        assert_eq!(checker.poll_sight(now + SIGHT_LIMIT), None, "the port is known");
     }
 }

@@ -19,6 +19,12 @@ pub const PROTOCOL: &str = "/handfast/reach/1";
 /// Ports of one question.
 pub const MAX_PORTS: usize = 4;
 
+/// Below this only the port of HTTPS is called: behind the NAT of a carrier the address of whoever asks is that of others
+/// as well, and what listens at such a port is nobody's device.
+const FIRST_PORT: u16 = 1024;
+/// See [`FIRST_PORT`].
+const HTTPS: u16 = 443;
+
 /// Bytes of a question.
 pub const ASK_LEN: usize = 1 + 3 * MAX_PORTS;
 /// Bytes of an answer.
@@ -33,11 +39,11 @@ pub struct Ask {
 impl Ask {
     /// Asks about these ports, the first [`MAX_PORTS`] of them; nothing if there is none.
     pub fn new(ports: impl IntoIterator<Item = (Transport, u16)>) -> Option<Ask> {
-        let ports: Vec<_> = ports.into_iter().filter(|(_, port)| *port != 0).take(MAX_PORTS).collect();
+        let ports: Vec<_> = ports.into_iter().filter(|(_, port)| may_be_called(*port)).take(MAX_PORTS).collect();
         (!ports.is_empty()).then_some(Ask { ports })
     }
 
-    /// The ports, one to [`MAX_PORTS`], none of them 0.
+    /// The ports, one to [`MAX_PORTS`], 443 or at least 1024.
     pub fn ports(&self) -> &[(Transport, u16)] {
         &self.ports
     }
@@ -59,7 +65,7 @@ impl Ask {
     /// Reads a question.
     ///
     /// # Errors
-    /// `Malformed`: no port or too many, port 0, an unknown transport, or something where nothing should be.
+    /// `Malformed`: no port or too many, one that is not called, an unknown transport, or something where nothing should be.
     pub fn from_bytes(bytes: &[u8; ASK_LEN]) -> Result<Ask, Malformed> {
         let n = usize::from(bytes[0]);
         if n == 0 || n > MAX_PORTS {
@@ -76,10 +82,14 @@ impl Ask {
                 _ => return Err(Malformed),
             };
             let port = u16::from_be_bytes([place[1], place[2]]);
-            if port == 0 { Err(Malformed) } else { Ok((transport, port)) }
+            if may_be_called(port) { Ok((transport, port)) } else { Err(Malformed) }
         };
         Ok(Ask { ports: used.chunks_exact(3).map(port).collect::<Result<_, _>>()? })
     }
+}
+
+fn may_be_called(port: u16) -> bool {
+    port >= FIRST_PORT || port == HTTPS
 }
 
 /// An answer: `address 16 ‖ reached u8`. The address is that at which the ports were called, an IPv4 address mapped into
@@ -129,13 +139,16 @@ mod tests {
         let bytes = [2, 1, 0x0f, 0xa1, 2, 1, 0xbb, 0, 0, 0, 0, 0, 0];
         assert_eq!(ask.to_bytes(), bytes);
         assert_eq!(Ask::from_bytes(&bytes), Ok(ask));
-        for (at, byte) in [(0, 0), (0, 5), (0, 3), (0, 1), (1, 0), (1, 3), (12, 1)] {
+        for (at, byte) in [(0, 0), (0, 5), (0, 3), (0, 1), (1, 0), (1, 3), (2, 0), (5, 0), (12, 1)] {
             let mut bad = bytes;
             bad[at] = byte;
             assert_eq!(Ask::from_bytes(&bad), Err(Malformed), "{at} {byte}");
         }
         assert_eq!(Ask::new([(Transport::Tcp, 0)]), None);
-        assert_eq!(Ask::new((1..9).map(|port| (Transport::Tcp, port))).map(|ask| ask.ports().len()), Some(MAX_PORTS));
+        assert_eq!(
+            Ask::new((4001..4009).map(|port| (Transport::Tcp, port))).map(|ask| ask.ports().len()),
+            Some(MAX_PORTS)
+        );
     }
 
     #[test]

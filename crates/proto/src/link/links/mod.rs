@@ -343,6 +343,11 @@ impl Links {
         self.hellos.insert(stream, Hello { conn, from, until, opened_by_us: false, step: HelloStep::AwaitR1 });
     }
 
+    /// Whether a connection belongs to a paired device that has proved itself.
+    pub fn speaks_on(&self, conn: ConnId) -> bool {
+        self.authorised(conn).is_some()
+    }
+
     /// Somebody opened a ping stream to us: only a paired device that has proved itself may.
     pub fn handle_ping_stream(&mut self, stream: StreamId, conn: ConnId) {
         let id = self.authorised(conn);

@@ -236,7 +236,10 @@ impl Agreed {
             // through a relay, what refuses at its address may be a router.
             let silent = matches!(failure, DialFailure::NoAnswer | DialFailure::NoHost) || self.path == Path::Relay;
             *refused = if silent { 0 } else { *refused + 1 };
-            *until = (!silent).then_some(now + limits::AFTER_REFUSAL);
+            if !silent {
+                let soon = now + limits::AFTER_REFUSAL;
+                *until = Some(until.map_or(soon, |other| other.min(soon)));
+            }
         } else if *others == Some(id) {
             *others = None;
         } else {
