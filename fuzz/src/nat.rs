@@ -55,7 +55,7 @@ pub(crate) fn discovery(bytes: &[u8]) {
                 } else {
                     Response::Success(Seen { id: question.id, mapped, origin: None, other })
                 };
-                let from = if input.byte() % 4 == 0 { place(input.byte() % 6, 3479) } else { request.to };
+                let from = if input.byte().is_multiple_of(4) { place(input.byte() % 6, 3479) } else { request.to };
                 look.handle_datagram(from, &response.to_bytes(), now);
             }
             _ => {}

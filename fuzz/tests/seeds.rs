@@ -265,5 +265,20 @@ fn files() -> Vec<Seed> {
     let mut writer = encoder.write_header().expect("written");
     writer.write_image_data(&rows).expect("written");
     writer.finish().expect("written");
-    vec![("picture", "png", png)]
+    let picture = |name: &str| {
+        let path: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../crates/cli/tests/pictures", name].iter().collect();
+        let mut bytes = fs::read(path).expect("a picture");
+        // A photograph is larger than a case may be: its headers and first scans count.
+        bytes.truncate(8_000);
+        bytes
+    };
+    vec![
+        ("picture", "png", png),
+        ("picture", "palette", picture("palette.png")),
+        ("picture", "interlaced", picture("interlaced.png")),
+        ("picture", "transparent", picture("transparent.png")),
+        ("picture", "deep", picture("deep.png")),
+        ("picture", "jpeg", picture("grey.jpg")),
+        ("picture", "progressive", picture("progressive.jpg")),
+    ]
 }

@@ -160,11 +160,13 @@ impl Target<'_> {
         Ok(done)
     }
 
-    /// Takes into the corpus what reaches something that the corpus does not.
+    /// Takes into the corpus what reaches an edge that the corpus does not; how often it is reached does not count, so that
+    /// corpora stay small.
     fn keep(&self) -> Result<()> {
         let status = self
             .command()
-            .arg("-merge=1")
+            .arg("-set_cover_merge=1")
+            .arg("-use_counters=0")
             .arg(self.corpus())
             .arg(self.folder("found")?)
             .stderr(Stdio::null())

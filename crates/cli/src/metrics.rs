@@ -115,7 +115,12 @@ fn text(status: &NodeStatus) -> String {
     }
     for (name, help, value) in [
         ("puts_stored", "Records stored", status.stored),
+        ("puts_repeated", "Identical records that were put again", status.repeated),
         ("puts_refused", "Records refused, for whatever reason", status.refused),
+        ("puts_refused_invalid", "Records refused that were not valid", status.refused_invalid),
+        ("puts_refused_old", "Records refused that were older than what is stored", status.refused_old),
+        ("puts_refused_conflict", "Records refused whose number other bytes have", status.refused_conflict),
+        ("puts_refused_source_full", "Records refused of a source with all it may have", status.refused_source_full),
         ("puts_evicted", "Records evicted for others", status.evicted),
         ("puts_expired", "Records that expired", status.expired),
         ("lookups_served", "Requests for records", status.lookups_served),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use handfast::{Cause, EVENT_VERSION, Error, Event, EventKind};
+use handfast::{Cause, EVENT_VERSION, Error, Event, EventKind, PairOptions};
 use tokio::time::Instant;
 
 use crate::cmd::Context;
@@ -17,6 +17,13 @@ use crate::signals::{INTERRUPTED, Signals};
 
 /// A withdrawn session ends at once; after this long the command does not wait for the news any more.
 const WITHDRAWAL: Duration = Duration::from_secs(3);
+
+/// How long before the end of a code another one takes its place. Until then both are good: somebody may be typing the
+/// old one.
+const RENEW_BEFORE: Duration = Duration::from_secs(20);
+
+/// How long codes follow each other on a screen.
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 /// What a joiner waits for when the two are connected.
 const PROVING: &str = "Connected; waiting for the other device and the person there ";
@@ -40,6 +47,22 @@ pub(crate) struct Opened {
     pub(crate) yes: bool,
     /// When the code ends, if that is worth showing.
     pub(crate) deadline: Option<Instant>,
+    /// How to make another code when this one is about to end and somebody still waits; nothing if it is to end.
+    pub(crate) renewal: Option<Renewal>,
+}
+
+/// The codes that may follow one that nobody has used.
+pub(crate) struct Renewal {
+    options: PairOptions,
+    left: u32,
+}
+
+impl Renewal {
+    /// Codes like the first one, for an hour in all: whoever comes later than that has forgotten this screen.
+    pub(crate) fn new(options: PairOptions, ttl: u64) -> Renewal {
+        let left = u32::try_from(LONGEST_WAIT.as_secs() / ttl.max(1)).unwrap_or(0).saturating_sub(1);
+        Renewal { options, left }
+    }
 }
 
 /// Follows `opened` to its end and gives the exit code. Everything that is to be said has been said then.
@@ -55,6 +78,7 @@ pub(crate) async fn follow(
     let mut feed = client.events(Some(opened.seq)).await?;
     let mut follower = Follower::new(context, client, opened);
     let exit = follower.run(&mut feed, signals).await;
+    follower.end_older().await;
     follower.talk.below("");
     Ok(exit)
 }
@@ -89,6 +113,8 @@ struct Follower<'a> {
     nodes: Option<usize>,
     /// The QR is to be drawn anew.
     redraw: bool,
+    /// The session whose code another one has taken the place of, as long as it lives.
+    older: Option<String>,
 }
 
 impl<'a> Follower<'a> {
@@ -106,6 +132,7 @@ impl<'a> Follower<'a> {
             waiting: None,
             nodes: None,
             redraw: false,
+            older: None,
         }
     }
 
@@ -113,7 +140,8 @@ impl<'a> Follower<'a> {
         loop {
             self.show_waiting();
             let ticking = self.talk.is_live() && self.asking.is_none();
-            let (asking, withdrawn, tick) = (self.asking, self.withdrawn, self.next_tick());
+            let (asking, withdrawn, tick, renewal) =
+                (self.asking, self.withdrawn, self.next_tick(), self.next_renewal());
             tokio::select! {
                 event = feed.next() => match event {
                     Some(json) => {
@@ -134,6 +162,7 @@ impl<'a> Follower<'a> {
                 }
                 (asking, said) = next_answer(&mut self.answers, asking) => self.answer(asking, said).await,
                 () = at(withdrawn), if withdrawn.is_some() => return self.interrupted(),
+                () = at(renewal), if renewal.is_some() => self.renew().await,
                 () = tokio::time::sleep(tick), if ticking => {}
             }
         }
@@ -144,6 +173,9 @@ impl<'a> Follower<'a> {
         // A device of a later version may tell of things this program does not know.
         let event: Event = serde_json::from_str(json).ok()?;
         self.last = event.seq;
+        if event.kind.session().is_some() && event.kind.session() == self.older.as_deref() {
+            self.of_older(&event.kind).await;
+        }
         if event.kind.session() != Some(&self.opened.session) {
             return None;
         }
@@ -269,6 +301,59 @@ impl<'a> Follower<'a> {
         self.talk.below(&open);
     }
 
+    /// When another code is to take the place of the one that is shown: not while it is being used.
+    fn next_renewal(&self) -> Option<Instant> {
+        let may = self.opened.renewal.as_ref().is_some_and(|renewal| renewal.left > 0)
+            && self.asking.is_none()
+            && self.waiting.is_none()
+            && self.withdrawn.is_none();
+        self.opened.deadline.filter(|_| may)?.checked_sub(RENEW_BEFORE)
+    }
+
+    /// Shows another code.
+    async fn renew(&mut self) {
+        let Some(renewal) = &mut self.opened.renewal else { return };
+        renewal.left -= 1;
+        let Ok(code) = self.client.generate(renewal.options).await else {
+            // The one that is shown ends as it would have.
+            renewal.left = 0;
+            return;
+        };
+        self.opened.deadline = Some(Instant::now() + Duration::from_secs(code.ttl));
+        self.end_older().await;
+        self.older = Some(std::mem::replace(&mut self.opened.session, code.session.clone()));
+        self.nodes = None;
+        if let Some(shown) = &mut self.opened.shown {
+            shown.replace(code.words.clone().into());
+        }
+        self.talk.say("This code is about to end. Here is another one.");
+        self.draw_again().await;
+    }
+
+    /// Something happens under the code that another one has taken the place of: either it ends, or somebody has typed it
+    /// after all, and the other one is of no use.
+    async fn of_older(&mut self, kind: &EventKind) {
+        if kind.is_terminal() {
+            self.older = None;
+        } else if let EventKind::Connected { .. }
+        | EventKind::ApprovalNeeded { .. }
+        | EventKind::ComparisonNeeded { .. } = kind
+            && let Some(older) = self.older.take()
+        {
+            self.older = Some(std::mem::replace(&mut self.opened.session, older));
+            self.end_older().await;
+            self.opened.renewal = None;
+        }
+    }
+
+    /// Withdraws the code that is not shown any more.
+    async fn end_older(&mut self) {
+        if let Some(older) = self.older.take() {
+            // It may have ended meanwhile.
+            let _ = self.client.cancel(Some(older)).await;
+        }
+    }
+
     async fn answer(&mut self, asking: Asking, said: Said) {
         self.asking = None;
         let is_unclear = said == Said::Unclear || said == Said::Nothing && asking == Asking::Comparison;
@@ -297,6 +382,7 @@ impl<'a> Follower<'a> {
     }
 
     async fn withdraw(&mut self) {
+        self.end_older().await;
         match self.client.cancel(Some(self.opened.session.clone())).await {
             Ok(_) => self.withdrawn = Some(Instant::now() + WITHDRAWAL),
             Err(error) => {
@@ -413,13 +499,82 @@ mod tests {
         let (session, seq) = (code.session.clone(), code.seq);
         let shown = Some(Shown::new(zeroize::Zeroizing::new("the words".to_owned()), None));
         let deadline = Some(Instant::now());
-        let opened = Opened { session, seq, shown, code: None, yes: false, deadline };
+        let opened = Opened { session, seq, shown, code: None, yes: false, deadline, renewal: None };
         let mut follower = Follower::new(&bench.context, &bench.client, opened);
         follower.talk.ask("Allow it?", NO_BY_DEFAULT);
         follower.draw_again().await;
         assert_eq!(follower.talk.lift(), "Allow it? [y/N] ");
         drop(follower);
         bench.stop().await;
+    }
+
+    /// A code that is shown and about to end, and may be renewed.
+    async fn about_to_end(bench: &Bench) -> Opened {
+        let options = handfast::PairOptions::default();
+        let code = bench.client.generate(options).await.expect("a code");
+        let renewal = Some(Renewal::new(options, code.ttl));
+        let shown = Some(Shown::new(zeroize::Zeroizing::new(code.words.clone()), None));
+        Opened {
+            session: code.session.clone(),
+            seq: code.seq,
+            shown,
+            code: None,
+            yes: false,
+            deadline: Some(Instant::now() + RENEW_BEFORE),
+            renewal,
+        }
+    }
+
+    fn event(kind: EventKind) -> String {
+        let event = Event { v: EVENT_VERSION, seq: 1, time: handfast::now_rfc3339(), kind };
+        serde_json::to_string(&event).expect("json")
+    }
+
+    async fn is_open(bench: &Bench, session: &str) -> bool {
+        bench.client.status().await.expect("a status").sessions.iter().any(|open| open.session == session)
+    }
+
+    #[tokio::test]
+    async fn b25_a_code_that_is_about_to_end_is_replaced_and_stays_good_until_it_ends() {
+        let bench = Bench::start().await;
+        let mut follower = Follower::new(&bench.context, &bench.client, about_to_end(&bench).await);
+        let first = follower.opened.session.clone();
+        assert!(follower.next_renewal().is_some_and(|at| at <= Instant::now()));
+        follower.renew().await;
+        let second = follower.opened.session.clone();
+        assert!(first != second && is_open(&bench, &first).await && is_open(&bench, &second).await);
+        assert!(follower.next_renewal().is_some_and(|at| at > Instant::now() + RENEW_BEFORE));
+        // The first one ends, which is not the end of the command.
+        let expired = EventKind::failed_because(Some(first), &Error::of(Cause::CodeExpired));
+        assert_eq!(follower.event(&event(expired)).await, None);
+        assert_eq!((follower.older.clone(), follower.opened.session.clone()), (None, second.clone()));
+        let expired = EventKind::failed_because(Some(second), &Error::of(Cause::CodeExpired));
+        assert_eq!(follower.event(&event(expired)).await, Some(5));
+        drop(follower);
+        bench.stop().await;
+    }
+
+    #[tokio::test]
+    async fn b25_whoever_types_a_code_that_has_just_been_replaced_is_let_in_and_the_new_one_goes() {
+        let bench = Bench::start().await;
+        let mut follower = Follower::new(&bench.context, &bench.client, about_to_end(&bench).await);
+        let first = follower.opened.session.clone();
+        follower.renew().await;
+        let second = follower.opened.session.clone();
+        let (address, path) = ("/ip4/192.168.1.7/tcp/4001".to_owned(), "lan".to_owned());
+        let connected = EventKind::Connected { session: first.clone(), path, address };
+        assert_eq!(follower.event(&event(connected)).await, None);
+        assert_eq!(follower.opened.session, first);
+        assert!(is_open(&bench, &first).await && !is_open(&bench, &second).await);
+        assert_eq!(follower.next_renewal(), None);
+        drop(follower);
+        bench.stop().await;
+    }
+
+    #[test]
+    fn codes_follow_each_other_for_an_hour() {
+        assert_eq!(Renewal::new(PairOptions::default(), 600).left, 5);
+        assert_eq!(Renewal::new(PairOptions::default(), 3600).left, 0);
     }
 
     #[test]

@@ -45,6 +45,11 @@ impl Shown {
         Ok(())
     }
 
+    /// Another code is to be drawn here from now on.
+    pub(crate) fn replace(&mut self, words: Zeroizing<String>) {
+        (self.words, self.given) = (words, false);
+    }
+
     /// Leaves the picture where it is: somebody else goes on waiting under its code.
     pub(crate) fn keep(self) {
         if let Some(picture) = self.picture {

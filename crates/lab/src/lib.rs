@@ -31,6 +31,7 @@ pub mod control;
 pub mod device;
 pub mod files;
 pub mod host;
+pub mod js;
 pub mod lan;
 pub mod leak;
 pub mod link;

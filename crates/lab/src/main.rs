@@ -11,8 +11,8 @@ use handfast_lab::lock::LabLock;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, causes, cold, dht_loss, faults, footprint, growth, kill9, lan, leaks, nat_kinds, nat_matrix,
-    pairings, port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, upgrade,
+    Options, attack, causes, cold, dht_loss, faults, footprint, growth, interop, kill9, lan, leaks, nat_kinds,
+    nat_matrix, pairings, port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, slumber, upgrade,
 };
 use handfast_lab::skip;
 
@@ -70,6 +70,12 @@ enum Command {
     /// Ping after both restarted, a day later, and with clocks a day apart.
     Restart {
         /// How often each case.
+        #[arg(long, default_value_t = 3)]
+        runs: usize,
+    },
+    /// Ping after a device was stopped for 40 s and continued.
+    Slumber {
+        /// How often in each direction.
         #[arg(long, default_value_t = 3)]
         runs: usize,
     },
@@ -198,6 +204,8 @@ enum Command {
     },
     /// What a device finds out about who can call it, behind each kind of network.
     Reachability,
+    /// js-libp2p joins our DHT, routes, answers, and stores and finds records of ours (npm brings it).
+    Interop,
     /// A relay that is flooded, filled, stalled and fed garbage goes on serving others, in bounded memory.
     RelayAttack,
     /// A device changes address, router and network while it is paired and while it pairs: how soon pings are answered.
@@ -264,6 +272,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::Cold { runs } => cold::run(&options(*runs)),
         Command::DhtLoss { runs } => dht_loss::run(&options(*runs)),
         Command::Restart { runs } => restart::run(&options(*runs)),
+        Command::Slumber { runs } => slumber::run(&options(*runs)),
         Command::Leaks => leaks::run(&options(1)),
         Command::Causes { groups, runs } => causes::run(&options(*runs), groups),
         Command::Failures { runs } => growth::run(&options(*runs)),
@@ -284,6 +293,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         }
         Command::Reachability => reachability::run(&options(1)),
         Command::PortMapping { half_an_hour } => port_mapping::run(&options(1), *half_an_hour),
+        Command::Interop => interop::run(&options(1)),
         Command::RelayAttack => relay_attack::run(&options(1)),
         Command::Roaming { moves, mid_pairing } => roaming::run(&options(*moves), *mid_pairing),
         Command::Upgrade { runs, requests } => upgrade::run(&options(*runs), *requests),

@@ -26,7 +26,7 @@ const NEIGHBOUR: Ipv4Addr = Ipv4Addr::new(192, 168, 90, 12);
 /// The longest lease that it gives, in seconds, where it speaks [`Speaks::Packets`].
 pub const LEASE: u32 = 80;
 
-/// What is asked for, in seconds, as devices do. With UPnP it is what they get: no router shortens it, or says so.
+/// What is asked for, in seconds, as devices do. With UPnP it is what they get: miniupnpd does not shorten it.
 pub const ASKED: u32 = 1_800;
 
 /// How long the daemon may take to start, and one look whether it did.

@@ -262,6 +262,22 @@ impl Running {
         kill_process(self.pid_handle()?, Signal::INT).with_context(|| format!("interrupting {}", self.what))
     }
 
+    /// Stops it where it is.
+    ///
+    /// # Errors
+    /// When it is gone already.
+    pub fn freeze(&self) -> Result<()> {
+        kill_process(self.pid_handle()?, Signal::STOP).with_context(|| format!("stopping {}", self.what))
+    }
+
+    /// Lets it go on after [`Running::freeze`].
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn thaw(&self) -> Result<()> {
+        kill_process(self.pid_handle()?, Signal::CONT).with_context(|| format!("continuing {}", self.what))
+    }
+
     /// Kills it (`kill -9`) and waits for its end.
     pub fn kill(&mut self) {
         // Both fail only when it is gone already, which is what is wanted.

@@ -49,6 +49,12 @@ pub fn miniupnpd() -> Option<String> {
     find_program("miniupnpd").is_none().then(|| "missing Debian packages: miniupnpd-nftables".to_owned())
 }
 
+/// As [`reason`], for tests that also need packages of npm (package `npm`).
+#[must_use]
+pub fn npm() -> Option<String> {
+    find_program("npm").is_none().then(|| "missing Debian packages: npm".to_owned())
+}
+
 /// Says on stderr why a test is skipped and returns true; with `CI=true` a skipped test is a failed one.
 ///
 /// # Panics

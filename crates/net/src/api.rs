@@ -63,8 +63,8 @@ pub struct Timing {
     /// Time for a whole dial, all addresses together.
     pub dial: Duration,
     /// After how long a peer from which nothing comes is lost. 8 s over QUIC, an eighth more over TCP: a lost peer is
-    /// noticed in less than 10 s. Whoever is alive sends something in three eighths of it, which also keeps address
-    /// translations open, the shortest of which forget UDP after some seconds.
+    /// noticed in less than 10 s. A device that is alive sends something in three eighths of it, which also keeps address
+    /// translations open, the shortest of which forget UDP after some seconds; a node within half of it.
     pub silence: Duration,
 }
 
@@ -147,6 +147,12 @@ pub enum Command {
     /// public addresses we are seen, and both try a direct connection. Whom we have called ourselves may so from the
     /// start. Comes of it what may, it is told as [`NetEvent::Connected`].
     Punch {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// Tries once more to make a direct connection of one through a relay on which [`Command::Punch`] was said; nothing
+    /// comes of it at the end that has called, which only answers, with what is known by now of where it is seen.
+    PunchAgain {
         /// The connection.
         conn: ConnId,
     },
@@ -243,6 +249,9 @@ pub enum NetEvent {
     /// Packets leave this machine another way than before: by another address or router. What others saw of us does not
     /// hold any more. Connections whose way is gone are ended, which is told after this.
     Moved,
+    /// This machine or this program has slept. Where it is may be the same; whoever it was connected to may have given it up,
+    /// which is being found out: connections on which nobody answers are ended soon, which is told.
+    Resumed,
     /// A peer that we dialled sees us at this address: raw, as it is after every address translation on the way.
     Observed {
         /// Our address as the peer sees it.

@@ -45,6 +45,7 @@ pub mod lan;
 pub mod portmap;
 mod rate;
 mod routes;
+mod slumber;
 pub mod stun;
 mod swarm;
 

@@ -141,7 +141,8 @@ pub const MAX_CALLERS: usize = 2;
 pub const CALLER_TURN: Duration = Duration::from_secs(2);
 /// And so long after [`CONNECT`] is over the search still waits for one that came just before.
 pub const CALLER_LATE: Duration = Duration::from_secs(2);
-/// Dials of one candidate at the same time: the first, and one more each time that a newer record names other ways to it.
+/// Dials of one candidate, or of one paired device, at the same time: the first, and one more each time that a newer record
+/// names other ways to it.
 pub const DIALS_OF_CANDIDATE: usize = 3;
 /// Candidates tried at the same time.
 pub const PARALLEL_CANDIDATES: usize = 3;
@@ -182,6 +183,10 @@ pub const MAX_DIRECT: usize = 256;
 /// A relayed connection beside a better one is given up after this long: the better one has held by then, and what was under
 /// way has arrived.
 pub const SPARE_RELAY: Duration = Duration::from_secs(5);
+/// Pauses before a link that has stayed on a relay tries again to get a direct connection, each ± 25 %; the last one is
+/// repeated. At first both sides may just be learning where they are seen; later only a change helps, which is known at once
+/// on the side that it happens to.
+pub const PUNCH_AGAIN: [Duration; 3] = [Duration::from_secs(10), Duration::from_secs(60), Duration::from_secs(600)];
 /// A peer that has just been paired with is a link by then, a hello being two round trips; else it is looked for.
 pub const GREETED: Duration = Duration::from_secs(1);
 /// A connection that there is reason to doubt must have answered after this long: several round trips across the world.

@@ -12,6 +12,8 @@ pub(crate) mod dice;
 pub(crate) mod disk;
 #[path = "../../../crates/proto/tests/proto/sim/ledger.rs"]
 pub(crate) mod ledger;
+#[path = "../../../crates/proto/tests/proto/sim/meddler.rs"]
+pub(crate) mod meddler;
 #[path = "../../../crates/proto/tests/proto/sim/net.rs"]
 pub(crate) mod net;
 #[path = "../../../crates/proto/tests/proto/sim/rough.rs"]

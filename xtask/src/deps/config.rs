@@ -9,6 +9,8 @@ use serde::Deserialize;
 pub(super) struct Config {
     /// SPDX ids that are accepted.
     pub(super) allowed: Vec<String>,
+    /// What is accepted of one crate besides.
+    pub(super) exceptions: Vec<Exception>,
     /// Crates that must not be there.
     pub(super) banned: Vec<Banned>,
     /// Crates of which there must be one version, whatever `skip` says.
@@ -17,6 +19,17 @@ pub(super) struct Config {
     pub(super) features: Vec<BannedFeatures>,
     /// Second versions that are accepted.
     pub(super) skip: Vec<Skipped>,
+}
+
+/// Licences that are accepted of one crate alone.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Exception {
+    /// The name.
+    #[serde(rename = "crate")]
+    pub(super) name: String,
+    /// SPDX ids.
+    pub(super) allow: Vec<String>,
 }
 
 /// A crate with a rule and its reason.
@@ -66,6 +79,8 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Licenses {
     allow: Vec<String>,
+    #[serde(default)]
+    exceptions: Vec<Exception>,
 }
 
 #[derive(Deserialize)]
@@ -108,7 +123,8 @@ impl Config {
         });
         let skip = skip.collect::<Result<_>>()?;
         let (single, banned) = file.bans.deny.into_iter().partition(|ban| ban.deny_multiple_versions);
-        Ok(Self { allowed: file.licenses.allow, banned, single, features: file.bans.features, skip })
+        let Licenses { allow: allowed, exceptions } = file.licenses;
+        Ok(Self { allowed, exceptions, banned, single, features: file.bans.features, skip })
     }
 }
 
@@ -120,6 +136,7 @@ pub(super) mod tests {
     pub(crate) const SAMPLE: &str = r#"
         [licenses]
         allow = ["MIT", "Apache-2.0"]
+        exceptions = [{ crate = "weak", allow = ["MPL-2.0"] }]
         [sources]
         unknown-registry = "deny"
         unknown-git = "deny"

@@ -8,16 +8,25 @@ use super::config::Config;
 use super::licence;
 use super::tree::Package;
 
-/// Packages whose licence is not accepted.
+/// Packages whose licence is not accepted, and exceptions of which nothing is.
 pub(super) fn licences(config: &Config, packages: &[Package]) -> Result<Vec<String>> {
     let mut problems = Vec::new();
     for package in packages {
         let Package { name, version, licence, .. } = package;
         if licence.is_empty() {
             problems.push(format!("{name} {version}: states no licence"));
-        } else if !licence::is_met(licence, &config.allowed).with_context(|| format!("{name} {version}"))? {
+            continue;
+        }
+        let excepted = config.exceptions.iter().filter(|exception| exception.name == *name);
+        let allowed = excepted.flat_map(|exception| &exception.allow).chain(&config.allowed).cloned();
+        let allowed: Vec<String> = allowed.collect();
+        if !licence::is_met(licence, &allowed).with_context(|| format!("{name} {version}"))? {
             problems.push(format!("{name} {version}: its licence is not accepted: {licence}"));
         }
+    }
+    let is_there = |name: &String| packages.iter().any(|package| package.name == *name);
+    for exception in config.exceptions.iter().filter(|exception| !is_there(&exception.name)) {
+        problems.push(format!("{}: an exception for its licence, and it is not there", exception.name));
     }
     Ok(problems)
 }
@@ -96,8 +105,14 @@ mod tests {
             package("a", "1.0.0", "GPL-3.0-only", &[]),
             package("b", "1.0.0", "", &[]),
             package("c", "1.0.0", "MIT", &[]),
+            package("weak", "1.0.0", "MPL-2.0", &[]),
+            package("other", "1.0.0", "MPL-2.0", &[]),
         ];
-        assert_eq!(licences(&config(), &packages).expect("all are expressions").len(), 2);
+        let wrong = licences(&config(), &packages).expect("all are expressions");
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(!wrong.iter().any(|problem| problem.contains("weak")));
+        let none = licences(&config(), &[package("c", "1.0.0", "MIT", &[])]).expect("all are expressions");
+        assert_eq!(none.len(), 1, "an exception without effect: {none:?}");
     }
 
     #[test]

@@ -248,7 +248,7 @@ mod tests {
                 panic!("{line}");
             };
             assert!(generate.yes, "{line}");
-            assert_eq!(generate.ttl.as_secs(), 60, "{line}");
+            assert_eq!(generate.ttl.map(|ttl| ttl.as_secs()), Some(60), "{line}");
         }
         for verb in ["join -", "status", "list", "accept 1a", "reject", "cancel"] {
             parsed(&format!("network pair {verb}"));

@@ -51,9 +51,10 @@ pub(crate) struct Generate {
     /// for both people to be sure, give it on both.
     #[arg(long)]
     pub(crate) verify: bool,
-    /// How long the code lives, 5 to 3600 seconds.
-    #[arg(long, value_name = "SECS", default_value = "600", value_parser = ttl)]
-    pub(crate) ttl: Duration,
+    /// How long the code lives, 5 to 3600 seconds. Without this it is ten minutes, and at a terminal another one takes its
+    /// place when it is about to end, for an hour in all.
+    #[arg(long, value_name = "SECS", value_parser = ttl)]
+    pub(crate) ttl: Option<Duration>,
     /// Print the code and return; the running device goes on waiting.
     #[arg(long)]
     pub(crate) no_wait: bool,

@@ -10,7 +10,7 @@ use super::Context;
 use crate::args::Generate;
 use crate::daemon::Access;
 use crate::qr::file::PictureFile;
-use crate::session::{Opened, follow};
+use crate::session::{Opened, Renewal, follow};
 use crate::shown::Shown;
 use crate::signals::Signals;
 
@@ -41,10 +41,13 @@ async fn show_and_wait(
     let (session, seq) = (code.session.clone(), code.seq);
     let mut shown = Shown::new(Zeroizing::new(code.words.clone()), picture);
     withdrawn_if_it_fails(access, &session, draw(&mut shown, context, &code.qr)).await?;
+    // Whoever names a time wants that time; and a program that is given a code is not to find another one.
+    let is_renewed = args.ttl.is_none() && context.term.stdout && !context.out.is_json();
+    let renewal = is_renewed.then(|| Renewal::new(options(args), code.ttl));
     // With JSON it is shown with the first event.
     let code = context.out.is_json().then_some(code);
-    follow(context, &access.client, Opened { session, seq, shown: Some(shown), code, yes: args.yes, deadline }, signals)
-        .await
+    let opened = Opened { session, seq, shown: Some(shown), code, yes: args.yes, deadline, renewal };
+    follow(context, &access.client, opened, signals).await
 }
 
 fn draw(shown: &mut Shown, context: &Context, qr: &str) -> Result<(), Error> {
@@ -89,5 +92,6 @@ async fn hand_over(context: &Context, args: &Generate, picture: Option<PictureFi
 }
 
 fn options(args: &Generate) -> PairOptions {
-    PairOptions { yes: args.yes, verify: args.verify, ttl: args.ttl }
+    let default = PairOptions::default();
+    PairOptions { yes: args.yes, verify: args.verify, ttl: args.ttl.unwrap_or(default.ttl) }
 }

@@ -72,8 +72,15 @@ async fn join_and_wait(
     let options = PairOptions { yes: args.yes, verify: args.verify, ..PairOptions::default() };
     let joined = access.client.join(&code, options).await?;
     drop(code);
-    let opened =
-        Opened { session: joined.session, seq: joined.seq, shown: None, code: None, yes: args.yes, deadline: None };
+    let opened = Opened {
+        session: joined.session,
+        seq: joined.seq,
+        shown: None,
+        code: None,
+        yes: args.yes,
+        deadline: None,
+        renewal: None,
+    };
     follow(context, &access.client, opened, signals).await
 }
 

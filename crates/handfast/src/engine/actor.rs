@@ -232,14 +232,8 @@ impl Actor {
                     self.interfaces_alone(list.into_iter().map(|i| i.address).collect());
                 }
             }
-            NetEvent::Moved => {
-                self.own.moved();
-                self.reach.moved();
-                self.nat.moved(now.time);
-                self.portmap.moved(now.time);
-                self.addresses_changed(now);
-                self.links.moved(now);
-            }
+            NetEvent::Moved => self.moved(now),
+            NetEvent::Resumed => self.resumed(now),
             NetEvent::Observed { address, from, conn, calls_back, .. } => {
                 self.observed(Node { conn, at: from.ip, sees: address }, calls_back, now);
             }

@@ -5,6 +5,7 @@ pub(crate) mod command;
 mod comparisons;
 mod failures;
 mod lan;
+mod moving;
 mod nat;
 mod nearby;
 pub(crate) mod node;

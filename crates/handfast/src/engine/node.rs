@@ -72,8 +72,18 @@ pub struct NodeStatus {
     pub record_bytes: usize,
     /// Records stored since the start.
     pub stored: u64,
+    /// Identical records that were put again, which changes nothing.
+    pub repeated: u64,
     /// Records refused since the start, for whatever reason.
     pub refused: u64,
+    /// Those that were no valid record of their key.
+    pub refused_invalid: u64,
+    /// Those that were older than what is stored.
+    pub refused_old: u64,
+    /// Those of a number under which other bytes are stored.
+    pub refused_conflict: u64,
+    /// Those of a source that had stored all it may.
+    pub refused_source_full: u64,
     /// Records evicted for others since the start.
     pub evicted: u64,
     /// Records that expired since the start.
@@ -207,7 +217,12 @@ impl From<NetStatus> for NodeStatus {
             records: net.records,
             record_bytes: net.records.saturating_mul(RECORD_LEN),
             stored: records.stored,
+            repeated: records.repeated,
             refused: records.refused(),
+            refused_invalid: records.refused_invalid,
+            refused_old: records.refused_old,
+            refused_conflict: records.refused_conflict,
+            refused_source_full: records.refused_source_full,
             evicted: records.evicted,
             expired: records.expired,
             lookups_served: net.lookups_served,

@@ -212,6 +212,7 @@ impl Actor {
             link::Output::Send { stream, frames } => self.net_commands.push(NetCommand::Send { stream, frames }),
             link::Output::Finish(stream) => self.close_stream(stream),
             link::Output::Proven(conn) => self.net_commands.push(NetCommand::Punch { conn }),
+            link::Output::PunchAgain(conn) => self.net_commands.push(NetCommand::PunchAgain { conn }),
             link::Output::Close(conn) => self.net_commands.push(NetCommand::CloseConnection { conn }),
             link::Output::Hold { conn, hold } => self.net_commands.push(NetCommand::Hold { conn, hold }),
             link::Output::Job(id, job) => self.links_job(id, job),

@@ -6,12 +6,14 @@
 
 mod frames;
 pub(crate) mod hop;
+pub(crate) mod kad;
 mod negotiation;
+mod outgoing;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io::{self, Error, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::task::Poll;
 
 use futures::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -20,13 +22,13 @@ use libp2p::core::transport::{DialOpts, PortUse};
 use libp2p::core::upgrade::Version;
 use libp2p::core::{Endpoint, Transport as _};
 use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
-use libp2p::{Multiaddr, tcp, tls, yamux};
+use libp2p::{tls, yamux};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 pub(crate) use frames::{read_frame, varint};
 use negotiation::{agree, propose};
+use outgoing::{Outgoing, multiaddr};
 
 /// Whoever does not answer these is taken for gone.
 const PING: &str = "/ipfs/ping/1.0.0";
@@ -53,15 +55,23 @@ impl Connection {
     /// Connects to a TCP address with a fresh key. Of the streams that the other side opens, those of `protocol` are kept
     /// for [`Connection::accept`].
     pub(crate) async fn dial(address: SocketAddr, protocol: &'static str) -> io::Result<Connection> {
+        Self::dial_from(None, address, protocol).await
+    }
+
+    /// As [`Connection::dial`], from this address of the host.
+    pub(crate) async fn dial_from(
+        source: Option<IpAddr>,
+        address: SocketAddr,
+        protocol: &'static str,
+    ) -> io::Result<Connection> {
         let key = Keypair::generate_ed25519();
         let options = DialOpts { role: Endpoint::Dialer, port_use: PortUse::New };
-        let mut transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        let mut transport = Outgoing(source)
             .upgrade(Version::V1)
             .authenticate(tls::Config::new(&key).map_err(Error::other)?)
             .multiplex(yamux::Config::default())
             .boxed();
-        let address = Multiaddr::from(address.ip()).with(Protocol::Tcp(address.port()));
-        let (_, muxer) = transport.dial(address, options).map_err(Error::other)?.await?;
+        let (_, muxer) = transport.dial(multiaddr(address), options).map_err(Error::other)?.await?;
         let (openings, opened) = mpsc::channel(STREAMS);
         let (kept, inbound) = mpsc::channel(STREAMS);
         let driver = tokio::spawn(drive(muxer, opened, protocol, kept));

@@ -10,8 +10,9 @@ use crate::procfs::Sample;
 use crate::report::Report;
 use crate::stats::Summary;
 
-/// Between the start and the measurement, so that what is done once is over.
-const SETTLE: Duration = Duration::from_secs(10);
+/// Between the start and the measurement, so that what is done once is over: a device looks around in the DHT, and the
+/// connections that this takes end 20 s later.
+const SETTLE: Duration = Duration::from_secs(40);
 
 /// How long idle programs are watched: 0.1 % of it is three ticks of the processor clock.
 const WATCH: Duration = Duration::from_secs(30);

@@ -15,6 +15,7 @@ pub mod dht_loss;
 pub mod faults;
 pub mod footprint;
 pub mod growth;
+pub mod interop;
 pub mod kill9;
 pub mod lan;
 pub mod leaks;
@@ -30,6 +31,7 @@ pub mod relay_attack;
 pub mod restart;
 pub mod roaming;
 pub mod same_nat;
+pub mod slumber;
 pub mod upgrade;
 pub mod world;
 

@@ -4,7 +4,7 @@
 use anyhow::Result;
 use handfast_lab::moving::{Change, MovingHost};
 use handfast_lab::report::Report;
-use handfast_lab::scenario::{Options, roaming, same_nat, upgrade};
+use handfast_lab::scenario::{Options, roaming, same_nat, slumber, upgrade};
 use handfast_lab::topology::Lab;
 
 use crate::{in_lab, play};
@@ -41,6 +41,12 @@ fn a_moving_host_reaches_others_at_every_place_at_once() {
 #[test]
 fn a_device_that_moves_is_reached_again_and_keeps_its_pairings() {
     check("roaming", 6, |options| roaming::run(options, 1));
+}
+
+/// C13, C14: a sleep, as far as it can be played.
+#[test]
+fn a_device_that_was_stopped_answers_at_once_when_it_goes_on() {
+    check("slumber", 1, slumber::run);
 }
 
 /// B28, C14: the upgrade of a link loses and repeats nothing.

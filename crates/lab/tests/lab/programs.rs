@@ -5,7 +5,7 @@ use anyhow::Result;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, causes, cold, dht_loss, faults, footprint, growth, kill9, leaks, nat_kinds, nat_matrix, pairings,
+    Options, causes, cold, dht_loss, faults, footprint, growth, interop, kill9, leaks, nat_kinds, nat_matrix, pairings,
     port_mapping, race, reachability, relay_attack, restart,
 };
 use handfast_lab::skip;
@@ -72,6 +72,14 @@ fn a_device_knows_where_others_can_call_it_and_where_not() {
 #[test]
 fn a_relay_under_attack_goes_on_serving_others() {
     check("attack on a relay", 1, relay_attack::run);
+}
+
+/// B1: an implementation of Kademlia that shares no code with ours joins the DHT, routes, stores and finds.
+#[test]
+fn js_libp2p_is_a_member_of_our_dht() {
+    if !skip::skipped("js-libp2p", skip::npm()) {
+        check("js-libp2p", 1, interop::run);
+    }
 }
 
 #[test]

@@ -90,6 +90,33 @@ fn a_network_for_the_web_alone_lets_out_what_goes_to_its_port() {
 }
 
 #[test]
+fn global_addresses_behind_a_router_are_reached_by_everybody_or_answered_to_alone() {
+    in_lab("IPv6 behind a router", || {
+        let mut builder = Lab::empty().host("outside");
+        let kinds = [(Nat::Ipv6, true), (Nat::Ipv6Firewall, false), (Nat::Ipv6Only, false)];
+        for (nat, _) in kinds {
+            builder = builder.behind(nat, nat.name());
+        }
+        let lab = builder.build().expect("a lab");
+        let outside = lab.host("outside").expect("a host");
+        let connects = |from: &AccessHost, to: &AccessHost, at: SocketAddr| {
+            let listener = to.namespace().enter(|| TcpListener::bind(at)).expect("the namespace exists");
+            let limit = Duration::from_millis(500);
+            let connected = from.namespace().enter(|| TcpStream::connect_timeout(&at, limit));
+            let connected = connected.expect("the namespace exists").is_ok();
+            drop(listener);
+            connected
+        };
+        for (nat, lets_in) in kinds {
+            let inside = lab.host(nat.name()).expect("a host");
+            assert_eq!(connects(&outside, &inside, (inside.ipv6(), 4_000).into()), lets_in, "{nat:?}");
+            assert!(connects(&inside, &outside, (outside.ipv6(), 4_000).into()), "{nat:?}");
+            assert_eq!(connects(&inside, &outside, (outside.ipv4(), 4_000).into()), nat.has_ipv4(), "{nat:?}");
+        }
+    });
+}
+
+#[test]
 fn loss_takes_its_share_and_nothing_else() {
     in_lab("loss", || {
         let (_lab, alice, bob) = two_hosts(Duration::ZERO);

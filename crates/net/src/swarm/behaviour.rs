@@ -7,7 +7,7 @@ use libp2p::swarm::NetworkBehaviour;
 use libp2p::{dcutr, identify, kad, relay};
 
 use super::records::Records;
-use super::{circuits, guard, hop, kademlia, liveness, punch, reach, streams};
+use super::{circuits, guard, hop, kademlia, liveness, probe, punch, reach, streams};
 use crate::api::{Role, Timing};
 
 /// What is told about us: neutral on purpose, the same for every version and platform.
@@ -22,6 +22,7 @@ pub(crate) struct Behaviour {
     pub(crate) kademlia: kademlia::Behaviour,
     pub(crate) identify: identify::Behaviour,
     pub(crate) liveness: liveness::Behaviour,
+    pub(crate) probe: probe::Behaviour,
     pub(crate) streams: streams::Behaviour,
     pub(crate) hop: hop::Behaviour,
     pub(crate) circuits: circuits::Behaviour,
@@ -66,6 +67,7 @@ impl Behaviour {
             kademlia: kademlia::Behaviour::new(own, role, records),
             identify: identify::Behaviour::new(identify),
             liveness: liveness::Behaviour::new(timing.silence),
+            probe: probe::Behaviour::default(),
             streams: streams::Behaviour::new(is_node),
             hop: hop::behaviour(own, is_node),
             circuits: circuits::Behaviour::new(circuits),

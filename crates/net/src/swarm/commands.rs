@@ -25,6 +25,7 @@ impl Driver {
             }
             Command::Dial { id, tid, addresses, relays } => self.dial(id, tid, &addresses, &relays),
             Command::Punch { conn } => self.punch(conn),
+            Command::PunchAgain { conn } => self.punch_again(conn),
             Command::Reserve { wanted } => self.reserve(wanted),
             Command::Check { id, conn, addresses } => self.check(id, conn, addresses),
             Command::SeeOverTcp { conn } => self.see_over_tcp(conn),

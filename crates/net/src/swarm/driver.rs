@@ -27,6 +27,7 @@ use super::roaming::Roaming;
 use super::stream_io::{FromStream, What};
 use crate::api::{Command, DisconnectCause, Interface, NetEvent, Role, Timing};
 use crate::interfaces;
+use crate::slumber::Slumber;
 
 /// How often Kademlia is asked whether a request has timed out, while queries run: it sets no timer of its own.
 const QUERY_TICK: Duration = Duration::from_millis(250);
@@ -69,8 +70,10 @@ pub(super) struct Driver {
     pub(super) departing: BTreeMap<ConnId, (Tid, DisconnectCause)>,
     pub(super) told_dht_peers: usize,
     pub(super) told_interfaces: Option<Vec<Interface>>,
-    pub(super) next_sweep: Instant,
+    /// None on a device, which stores nothing for others.
+    pub(super) next_sweep: Option<Instant>,
     pub(super) roaming: Roaming,
+    pub(super) slumber: Slumber,
     pub(super) counters: Counters,
 }
 
@@ -81,6 +84,14 @@ pub(super) struct Counters {
     pub(super) lookups_hit: u64,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
+}
+
+/// Waits until then, or for ever.
+async fn at(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Driver {
@@ -108,7 +119,11 @@ impl Driver {
                 }
                 Some(answer) = self.resolved.recv() => self.on_resolved(&answer),
                 () = self.roaming.changed() => {}
-                () = sleep_until(wake) => self.on_time(),
+                () = self.slumber.ended() => {}
+                () = at(wake) => self.on_time(),
+            }
+            if self.slumber.is_over() {
+                self.resume(Instant::now());
             }
             self.after_input();
         }
@@ -142,11 +157,11 @@ impl Driver {
         }
     }
 
-    fn next_wake(&self) -> Instant {
+    fn next_wake(&self) -> Option<Instant> {
         let query = (self.dht.len() > 0).then(|| Instant::now() + QUERY_TICK);
         let parts =
             [self.dials.next_deadline(), self.anchors.next_due(), self.reservations.next_due(), self.reach.next_due()];
-        parts.into_iter().chain([self.roaming.due(), query]).flatten().fold(self.next_sweep, Instant::min)
+        parts.into_iter().chain([self.roaming.due(), query, self.next_sweep]).flatten().min()
     }
 
     fn on_resolved(&mut self, answer: &Resolved) {
@@ -171,8 +186,8 @@ impl Driver {
         self.settle_reach(now);
         let kad = &mut self.swarm.behaviour_mut().kademlia;
         self.dht.expire(now, kad, &mut self.out);
-        if self.next_sweep <= now {
-            self.next_sweep = now + SWEEP;
+        if let Some(due) = self.next_sweep.as_mut().filter(|due| **due <= now) {
+            *due = now + SWEEP;
             kad.sweep();
         }
     }

@@ -50,8 +50,10 @@ const MAX_WAITING_DIALS: usize = 256;
 /// Addresses of one peer that are dialled: QUIC and TCP on two families, and as many more.
 const MAX_ADDRESSES: usize = 8;
 
-/// Time between two refreshes of the routing table.
+/// Time between two refreshes of the routing table. Those of a device matter less, since nobody else asks it and the nodes
+/// that it is connected to know better; and each costs it twenty connections.
 const REFRESH: Duration = Duration::from_secs(300);
+const REFRESH_OF_DEVICE: Duration = Duration::from_secs(1_800);
 
 /// How soon dials of queries go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +81,10 @@ type KadToSwarm = ToSwarm<kad::Event, THandlerInEvent<kad::Behaviour<Records>>>;
 impl Behaviour {
     pub(crate) fn new(local: PeerId, role: &Role, records: Records) -> Behaviour {
         let mut config = kad::Config::new(PROTOCOL);
+        let refresh = match role {
+            Role::Device => REFRESH_OF_DEVICE,
+            Role::Node { .. } => REFRESH,
+        };
         config
             .set_query_timeout(QUERY_TIMEOUT)
             .set_substreams_timeout(REQUEST_TIMEOUT)
@@ -92,7 +98,7 @@ impl Behaviour {
             .set_publication_interval(None)
             .set_provider_publication_interval(None)
             .set_caching(kad::Caching::Disabled)
-            .set_periodic_bootstrap_interval(Some(REFRESH));
+            .set_periodic_bootstrap_interval(Some(refresh));
         let mut kad = kad::Behaviour::with_config(local, records, config);
         kad.set_mode(Some(match role {
             Role::Device => kad::Mode::Client,

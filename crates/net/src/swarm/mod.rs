@@ -19,6 +19,7 @@ mod kademlia;
 mod liveness;
 mod open_streams;
 mod outbox;
+mod probe;
 mod punch;
 mod reach;
 mod records;
@@ -46,6 +47,7 @@ use tokio::time::Instant;
 use crate::api::{Command, Config, DisconnectCause, NetEvent, NetworkGone, Role, StartError, Timing, Transport};
 use crate::clock::Clock;
 use crate::entropy;
+use crate::slumber::Slumber;
 use behaviour::Behaviour;
 use driver::Driver;
 
@@ -154,8 +156,9 @@ pub fn start(config: Config, clock: Clock) -> Result<Network, StartError> {
         departing: BTreeMap::<_, (Tid, DisconnectCause)>::new(),
         told_dht_peers: 0,
         told_interfaces: None,
-        next_sweep: now,
+        next_sweep: serves.then_some(now),
         roaming: roaming::Roaming::start(serves),
+        slumber: Slumber::start(!serves),
         counters: driver::Counters::default(),
     };
     tokio::spawn(driver.run());
@@ -166,6 +169,15 @@ fn keypair(seed: &Secret<32>) -> Keypair {
     // The copy is zeroed by the key type, which takes it by mutable reference for that purpose.
     let mut copy = *seed.expose();
     Keypair::ed25519_from_bytes(&mut copy).expect("32 bytes are an Ed25519 seed")
+}
+
+/// How long an end may be silent. A node waits longer than a device: it hears the device's sign of life first, which it
+/// answers, so that an idle connection is woken for one of them and not for two that cross.
+fn keep_alive(role: &Role, silence: Duration) -> Duration {
+    match role {
+        Role::Device => silence * 3 / 8,
+        Role::Node { .. } => silence / 2,
+    }
 }
 
 /// Trap 11: smart dialling and the idle timeout are set on purpose, and streams open without a round trip.
@@ -182,7 +194,7 @@ fn build(key: Keypair, role: &Role, timing: Timing, records: records::Records) -
         .map_err(|e| failed(&e))?
         .with_quic_config(|mut config| {
             config.handshake_timeout = HANDSHAKE;
-            config.keep_alive_interval = timing.silence * 3 / 8;
+            config.keep_alive_interval = keep_alive(role, timing.silence);
             config.max_idle_timeout = u32::try_from(timing.silence.as_millis()).unwrap_or(u32::MAX);
             config.max_concurrent_stream_limit = MAX_STREAMS as u32;
             config.max_stream_data = STREAM_WINDOW;

@@ -4,6 +4,7 @@
 //! connection reversal, for a side whose NAT maps each flow anew while the other lets everybody in.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,19 +31,46 @@ const MAX_ADDRESSES: usize = 20;
 const BURST: u32 = 12;
 const REFILL: Duration = Duration::from_secs(5);
 
-/// Upgrades that one connection may ask of us: the library on the other end tries three times. More would let its maps
-/// grow, which it clears only when an upgrade succeeds.
-const MAX_ASKED: usize = 6;
+/// Upgrades that one connection may ask of us at once, and how soon one more: the library on the other end tries three times,
+/// and the owner there again every ten minutes. More would let the library's maps grow, which it clears only when an upgrade
+/// succeeds.
+const MAX_ASKED: u32 = 6;
+const ASK_AGAIN: Duration = Duration::from_secs(120);
 
 /// DCUtR with its limits.
 pub(crate) struct Behaviour {
     dcutr: dcutr::Behaviour,
     /// Dials of the library that have not ended.
-    dials: BTreeMap<ConnectionId, PeerId>,
+    dials: BTreeMap<ConnectionId, Dial>,
     reversals: VecDeque<DialOpts>,
-    trusted: VecDeque<(PeerId, ConnectionId)>,
+    /// The connections through relays that stand.
+    meetings: BTreeMap<ConnectionId, Meeting>,
+    to_handlers: VecDeque<(PeerId, ConnectionId, Message)>,
     budget: Budget,
     waker: Option<Waker>,
+}
+
+type Inner = THandler<dcutr::Behaviour>;
+type Message = ToHandler<THandlerInEvent<dcutr::Behaviour>, Inner>;
+
+/// A dial of the library.
+struct Dial {
+    peer: PeerId,
+    /// In the role of the listener: at the end that was called through the relay.
+    listens: bool,
+}
+
+/// A connection through a relay.
+struct Meeting {
+    peer: PeerId,
+    end: End,
+    /// Its other end has proven himself.
+    is_open: bool,
+}
+
+enum End {
+    Called { local: Multiaddr, remote: Multiaddr },
+    Calling { address: Multiaddr, role: Endpoint, port: PortUse },
 }
 
 /// Why a dial was refused.
@@ -56,8 +84,9 @@ impl Behaviour {
             dcutr: dcutr::Behaviour::new(own),
             dials: BTreeMap::new(),
             reversals: VecDeque::new(),
-            trusted: VecDeque::new(),
-            budget: Budget::new(Instant::now()),
+            meetings: BTreeMap::new(),
+            to_handlers: VecDeque::new(),
+            budget: Budget::new(BURST, REFILL, Instant::now()),
             waker: None,
         }
     }
@@ -72,7 +101,41 @@ impl Behaviour {
 
     /// The peer at the other end of a connection through a relay may learn where we are, and make us dial it.
     pub(crate) fn trust(&mut self, peer: PeerId, connection: ConnectionId) {
-        self.trusted.push_back((peer, connection));
+        if let Some(meeting) = self.meetings.get_mut(&connection) {
+            meeting.is_open = true;
+        }
+        self.tell(peer, connection, ToHandler::Open);
+    }
+
+    /// One more upgrade. The library begins one only with a connection, so its part of this one is made anew, which also
+    /// tells the addresses at which we are seen by now.
+    pub(crate) fn again(&mut self, connection: ConnectionId) {
+        let Some(Meeting { peer, end, is_open: true }) = self.meetings.get(&connection) else { return };
+        let peer = *peer;
+        if self.is_punching(peer) {
+            return;
+        }
+        let anew = match end {
+            End::Called { local, remote } => {
+                self.dcutr.handle_established_inbound_connection(connection, peer, local, remote)
+            }
+            End::Calling { address, role, port } => {
+                self.dcutr.handle_established_outbound_connection(connection, peer, address, *role, *port)
+            }
+        };
+        if let Ok(inner) = anew {
+            self.tell(peer, connection, ToHandler::Anew(Box::new(inner)));
+        }
+    }
+
+    /// Whether a dial in the listener's role is under way. The library does not survive two of one connection that both
+    /// succeed.
+    fn is_punching(&self, peer: PeerId) -> bool {
+        self.dials.values().any(|dial| dial.peer == peer && dial.listens)
+    }
+
+    fn tell(&mut self, peer: PeerId, connection: ConnectionId, message: Message) {
+        self.to_handlers.push_back((peer, connection, message));
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
@@ -114,7 +177,7 @@ fn allowed(addresses: &[Multiaddr]) -> Option<Vec<Address>> {
 }
 
 impl NetworkBehaviour for Behaviour {
-    type ConnectionHandler = Quiet<THandler<dcutr::Behaviour>>;
+    type ConnectionHandler = Quiet<Inner>;
     type ToSwarm = dcutr::Event;
 
     fn handle_established_inbound_connection(
@@ -124,6 +187,10 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        if ids::is_circuit(local) {
+            let end = End::Called { local: local.clone(), remote: remote.clone() };
+            self.meetings.insert(id, Meeting { peer, end, is_open: false });
+        }
         self.dcutr.handle_established_inbound_connection(id, peer, local, remote).map(Quiet::closed)
     }
 
@@ -134,10 +201,14 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         role: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        let Some(peer) = self.dials.get(&id).copied() else { return Ok(Vec::new()) };
+        let Some(peer) = self.dials.get(&id).map(|dial| dial.peer) else { return Ok(Vec::new()) };
         let addresses = allowed(addresses).ok_or_else(|| ConnectionDenied::new(Refused))?;
         // The other side dials as usual, which is its own reversal.
         if role == Endpoint::Listener {
+            if self.is_punching(peer) {
+                return Err(ConnectionDenied::new(Refused));
+            }
+            self.dials.insert(id, Dial { peer, listens: true });
             self.reverse(peer, &addresses);
         }
         Ok(Vec::new())
@@ -152,6 +223,10 @@ impl NetworkBehaviour for Behaviour {
         port: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
         self.dials.remove(&id);
+        if ids::is_circuit(address) {
+            let end = End::Calling { address: address.clone(), role, port };
+            self.meetings.insert(id, Meeting { peer, end, is_open: true });
+        }
         // Whom we call we know.
         self.dcutr.handle_established_outbound_connection(id, peer, address, role, port).map(Quiet::open)
     }
@@ -159,6 +234,11 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::DialFailure(failure) = &event {
             self.dials.remove(&failure.connection_id);
+            self.meetings.remove(&failure.connection_id);
+        } else if let FromSwarm::ListenFailure(failure) = &event {
+            self.meetings.remove(&failure.connection_id);
+        } else if let FromSwarm::ConnectionClosed(closed) = &event {
+            self.meetings.remove(&closed.connection_id);
         }
         // What others in the stack take for an address of ours is not what we would tell: see `reached_at`.
         if !matches!(event, FromSwarm::NewExternalAddrCandidate(_)) {
@@ -174,9 +254,9 @@ impl NetworkBehaviour for Behaviour {
         if let Some(opts) = self.reversals.pop_front() {
             return Poll::Ready(ToSwarm::Dial { opts });
         }
-        if let Some((peer_id, connection)) = self.trusted.pop_front() {
+        if let Some((peer_id, connection, event)) = self.to_handlers.pop_front() {
             let handler = NotifyHandler::One(connection);
-            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event: ToHandler::Open });
+            return Poll::Ready(ToSwarm::NotifyHandler { peer_id, handler, event });
         }
         while let Poll::Ready(event) = self.dcutr.poll(cx) {
             if let ToSwarm::Dial { opts } = &event {
@@ -187,7 +267,7 @@ impl NetworkBehaviour for Behaviour {
                     self.dcutr.on_swarm_event(FromSwarm::DialFailure(failure));
                     continue;
                 };
-                self.dials.insert(id, peer);
+                self.dials.insert(id, Dial { peer, listens: false });
             }
             return Poll::Ready(event.map_in(ToHandler::Inner));
         }
@@ -198,19 +278,21 @@ impl NetworkBehaviour for Behaviour {
 
 /// Upgrades that may begin now.
 struct Budget {
+    burst: u32,
+    refill: Duration,
     left: u32,
     since: Instant,
 }
 
 impl Budget {
-    fn new(now: Instant) -> Budget {
-        Budget { left: BURST, since: now }
+    fn new(burst: u32, refill: Duration, now: Instant) -> Budget {
+        Budget { burst, refill, left: burst, since: now }
     }
 
     fn take(&mut self, now: Instant) -> bool {
-        while self.since + REFILL <= now {
-            self.since += REFILL;
-            if self.left >= BURST {
+        while self.since + self.refill <= now {
+            self.since += self.refill;
+            if self.left >= self.burst {
                 self.since = now;
                 break;
             }
@@ -223,11 +305,22 @@ impl Budget {
 }
 
 /// What the behaviour says to one connection.
-#[derive(Debug)]
-pub(crate) enum ToHandler<In> {
+pub(crate) enum ToHandler<In, H> {
     /// The peer has proven himself.
     Open,
+    /// The library's part of it in the place of the one before.
+    Anew(Box<H>),
     Inner(In),
+}
+
+impl<In, H> fmt::Debug for ToHandler<In, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ToHandler::Open => "Open",
+            ToHandler::Anew(_) => "Anew",
+            ToHandler::Inner(_) => "Inner",
+        })
+    }
 }
 
 /// A handler that says nothing before the peer has proven himself, and keeps no connection alive: the library's holds each
@@ -235,21 +328,21 @@ pub(crate) enum ToHandler<In> {
 pub(crate) struct Quiet<H> {
     inner: H,
     open: bool,
-    asked: usize,
+    asked: Budget,
 }
 
 impl<H> Quiet<H> {
     fn open(inner: H) -> Quiet<H> {
-        Quiet { inner, open: true, asked: 0 }
+        Quiet { inner, open: true, asked: Budget::new(MAX_ASKED, ASK_AGAIN, Instant::now()) }
     }
 
     fn closed(inner: H) -> Quiet<H> {
-        Quiet { inner, open: false, asked: 0 }
+        Quiet { open: false, ..Quiet::open(inner) }
     }
 }
 
 impl<H: ConnectionHandler> ConnectionHandler for Quiet<H> {
-    type FromBehaviour = ToHandler<H::FromBehaviour>;
+    type FromBehaviour = ToHandler<H::FromBehaviour, H>;
     type ToBehaviour = H::ToBehaviour;
     type InboundProtocol = H::InboundProtocol;
     type OutboundProtocol = H::OutboundProtocol;
@@ -267,6 +360,7 @@ impl<H: ConnectionHandler> ConnectionHandler for Quiet<H> {
     fn on_behaviour_event(&mut self, event: Self::FromBehaviour) {
         match event {
             ToHandler::Open => self.open = true,
+            ToHandler::Anew(inner) => self.inner = *inner,
             ToHandler::Inner(event) => self.inner.on_behaviour_event(event),
         }
     }
@@ -275,11 +369,10 @@ impl<H: ConnectionHandler> ConnectionHandler for Quiet<H> {
         &mut self,
         event: ConnectionEvent<'_, H::InboundProtocol, H::OutboundProtocol, H::InboundOpenInfo, H::OutboundOpenInfo>,
     ) {
-        if let ConnectionEvent::FullyNegotiatedInbound(_) = event {
-            self.asked += 1;
-            if self.asked > MAX_ASKED {
-                return;
-            }
+        if let ConnectionEvent::FullyNegotiatedInbound(_) = event
+            && !self.asked.take(Instant::now())
+        {
+            return;
         }
         self.inner.on_connection_event(event);
     }
@@ -345,7 +438,7 @@ mod tests {
     #[test]
     fn a_dozen_upgrades_begin_at_once_and_then_one_every_five_seconds() {
         let start = Instant::now();
-        let mut budget = Budget::new(start);
+        let mut budget = Budget::new(BURST, REFILL, start);
         let taken = |budget: &mut Budget, at| (0..100).filter(|_| budget.take(at)).count();
         assert_eq!(taken(&mut budget, start), 12);
         assert_eq!(taken(&mut budget, start + REFILL - Duration::from_millis(1)), 0);
@@ -354,10 +447,49 @@ mod tests {
     }
 
     #[test]
+    fn one_more_upgrade_begins_only_with_who_is_proven_and_not_beside_another() {
+        let (peer, id) = (PeerId::random(), ConnectionId::new_unchecked(1));
+        let circuit: Multiaddr =
+            format!("/ip4/5.1.7.2/udp/4001/quic-v1/p2p/{}/p2p-circuit", PeerId::random()).parse().expect("a multiaddr");
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let mut punch = Behaviour::new(PeerId::random());
+        let handler = punch.handle_established_inbound_connection(id, peer, &circuit, &Multiaddr::empty());
+        let mut handler = handler.expect("let in");
+        punch.again(id);
+        assert!(punch.poll(&mut cx).is_pending(), "nothing is proven");
+        punch.trust(peer, id);
+        let begins = |punch: &mut Behaviour, handler: &mut Quiet<Inner>, cx: &mut Context<'_>| {
+            while let Poll::Ready(ToSwarm::NotifyHandler { event, .. }) = punch.poll(cx) {
+                handler.on_behaviour_event(event);
+            }
+            handler.poll(cx).is_ready()
+        };
+        assert!(begins(&mut punch, &mut handler, &mut cx), "the library's own");
+        assert!(!begins(&mut punch, &mut handler, &mut cx));
+        for _ in 0..3 {
+            punch.again(id);
+            assert!(begins(&mut punch, &mut handler, &mut cx), "once more");
+            assert!(!begins(&mut punch, &mut handler, &mut cx));
+        }
+        // While one is being dialled, another one neither begins nor is dialled.
+        let told = addresses(&["/ip4/5.1.7.2/udp/4001/quic-v1"]);
+        let dials = [2, 3].map(ConnectionId::new_unchecked);
+        for (dial, allowed) in dials.into_iter().zip([true, false]) {
+            punch.dials.insert(dial, Dial { peer, listens: false });
+            let refused = punch.handle_pending_outbound_connection(dial, None, &told, Endpoint::Listener).is_err();
+            assert_eq!(!refused, allowed);
+        }
+        punch.reversals.clear();
+        punch.again(id);
+        assert!(!begins(&mut punch, &mut handler, &mut cx));
+    }
+
+    #[test]
     fn only_a_dial_of_the_library_in_the_listeners_role_is_reversed() {
         let mut punch = Behaviour::new(PeerId::random());
         let (own, other) = (ConnectionId::new_unchecked(1), ConnectionId::new_unchecked(2));
-        punch.dials.insert(own, PeerId::random());
+        let peer = PeerId::random();
+        punch.dials.insert(own, Dial { peer, listens: false });
         let told = addresses(&["/ip4/5.1.7.2/udp/4001/quic-v1", "/ip4/5.1.7.2/tcp/4001"]);
         for (id, role, reversals) in
             [(other, Endpoint::Listener, 0), (own, Endpoint::Dialer, 0), (own, Endpoint::Listener, 2)]

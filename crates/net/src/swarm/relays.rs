@@ -16,6 +16,14 @@ impl Driver {
         }
     }
 
+    /// Once more.
+    pub(super) fn punch_again(&mut self, conn: ConnId) {
+        if let Some(found) = self.conns.get(conn).filter(|conn| conn.relayed && !conn.closing) {
+            let connection = found.swarm_id;
+            self.swarm.behaviour_mut().punch.again(connection);
+        }
+    }
+
     /// Whether the owner wants to be reached through relays.
     pub(super) fn reserve(&mut self, wanted: bool) {
         self.reservations.set_wanted(wanted);

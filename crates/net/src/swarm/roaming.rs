@@ -72,6 +72,17 @@ fn is_lost(was: Option<Way>, to: &Address, own: &[IpAddr]) -> bool {
 }
 
 impl Driver {
+    /// We have slept: whether anybody is still there is asked at once, and where we are is looked at anew.
+    pub(super) fn resume(&mut self, now: Instant) {
+        tracing::info!(connections = self.conns.len(), "slept");
+        self.out.push(NetEvent::Resumed);
+        self.roaming.due = Some(now);
+        self.anchors.network_changed(now);
+        for conn in self.conns.iter().filter(|conn| !conn.closing) {
+            self.swarm.behaviour_mut().probe.ask(conn.peer, conn.swarm_id);
+        }
+    }
+
     /// Looks where we are, if something has changed, and ends the connections whose way is gone.
     pub(super) fn roam(&mut self, now: Instant) {
         if self.roaming.due.take_if(|due| *due <= now).is_none() {

@@ -141,6 +141,31 @@ async fn a_silent_peer_is_lost_and_a_leaving_one_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_device_is_woken_once_where_it_and_its_node_would_otherwise_both_ask() {
+    let start = |seed, role, bootstrap| {
+        let mut config = config(seed, role, vec![quic()], bootstrap);
+        config.timing.silence = Duration::from_secs(2);
+        Peer::start(config)
+    };
+    // Three of them, so that none is looked for.
+    let mut nodes = Vec::new();
+    for seed in 1..=3 {
+        nodes.push(start(seed, Role::Node { external: Vec::new() }, vec![]).await);
+    }
+    let mut bob = start(12, Role::Device, vec![nodes[1].bootstrap(), nodes[2].bootstrap()]).await;
+    let link = Link::to(nodes[0].address(Transport::Quic), Duration::ZERO).await;
+    let conn = bob.dial(Some(nodes[0].tid()), vec![link.address]).await;
+    bob.send(Command::Hold { conn, hold: true }).await;
+    bob.until_nodes(3).await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    let before = link.packets();
+    tokio::time::sleep(Duration::from_millis(7_500)).await;
+    // Ten times it says that it lives, and is answered; both ways it would be half as much again.
+    let passed = link.packets() - before;
+    assert!((16..=24).contains(&passed), "{passed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_peer_over_tcp_is_lost_too() {
     // A listener whose other end stops forwarding: the bytes of a TCP connection go nowhere.
     let mut config_a = config(11, Role::Device, vec![tcp()], vec![]);

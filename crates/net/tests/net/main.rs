@@ -10,6 +10,7 @@ mod pairing_path;
 mod raw;
 mod reach;
 mod relay;
+mod resume;
 mod rogue;
 mod round_trips;
 mod streams;

@@ -135,6 +135,21 @@ async fn a_dial_without_relays_is_not_answered_by_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c2_a_connection_that_is_being_closed_is_no_answer_to_a_dial_by_another_relay() {
+    let nodes = [Peer::node(1, vec![]).await, Peer::node(2, vec![]).await];
+    let mut alice = Peer::device(11, nodes.iter().map(Peer::bootstrap).collect()).await;
+    alice.send(Command::Reserve { wanted: true }).await;
+    let relays = alice.until(pick!(NetEvent::Relays(relays) if relays.len() == 2 => relays.clone())).await;
+    let mut bob = Peer::device(12, vec![]).await;
+    let (stalled, _) = dial(&mut bob, &alice, vec![], vec![relays[0]]).await.expect("by the one");
+    bob.send(Command::CloseConnection { conn: stalled }).await;
+    let (other, relayed) = dial(&mut bob, &alice, vec![], vec![relays[1]]).await.expect("by the other");
+    assert!(relayed && other != stalled);
+    let at = bob.log.iter().find_map(pick!(NetEvent::Connected { conn, address, .. } if *conn == other => *address));
+    assert_eq!(at, Some(relays[1].relay));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn trap_8_a_circuit_carries_more_than_the_librarys_128_kib() {
     let (node, mut alice, relay) = reachable().await;
     let mut bob = Peer::device(12, vec![node.bootstrap()]).await;

@@ -76,6 +76,8 @@ pub enum Output {
     },
     /// The peer has proven itself on a connection through a relay: it may learn where we are, to make a direct one.
     Proven(ConnId),
+    /// Try again to make a direct connection of this one, which runs through a relay.
+    PunchAgain(ConnId),
     /// Close a connection that is not needed any more; its end is reported like any other.
     Close(ConnId),
     /// Do something and report its result under the same id.

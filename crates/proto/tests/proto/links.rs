@@ -153,6 +153,8 @@ pub(crate) struct Desk {
     pub(crate) given_up: Vec<ConnId>,
     /// Connections through relays on which the peer may learn where we are.
     pub(crate) proven: Vec<ConnId>,
+    /// When it has tried again to get a direct connection of which one.
+    pub(crate) punched: Vec<(Duration, ConnId)>,
     /// Connections that it keeps although nothing runs on them.
     pub(crate) held: BTreeSet<ConnId>,
     pub(crate) jobs: Vec<(JobId, Job)>,
@@ -199,6 +201,7 @@ impl Desk {
             own,
             given_up: Vec::new(),
             proven: Vec::new(),
+            punched: Vec::new(),
             held: BTreeSet::new(),
             now: Duration::ZERO,
             sent: Vec::new(),
@@ -223,6 +226,7 @@ impl Desk {
                 Output::Hold { conn, hold: true } => drop(self.held.insert(conn)),
                 Output::Hold { conn, hold: false } => drop(self.held.remove(&conn)),
                 Output::Proven(conn) => self.proven.push(conn),
+                Output::PunchAgain(conn) => self.punched.push((self.now, conn)),
                 Output::Close(conn) => self.given_up.push(conn),
                 Output::Job(id, job) => self.jobs.push((id, job)),
                 Output::Cancel(id) => self.jobs.retain(|(job, _)| *job != id),

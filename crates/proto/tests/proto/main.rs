@@ -34,6 +34,7 @@ mod newer;
 mod parsers;
 mod path;
 mod paths;
+mod punching;
 mod relays;
 mod sim;
 mod stalled;

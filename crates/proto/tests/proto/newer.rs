@@ -106,7 +106,7 @@ fn presence(places: &[(Vec<Address>, Vec<RelayAddress>)], look_up: Topic) -> Vec
         desk.links.set_addresses(addresses.clone(), now);
         desk.links.set_relays(relays.clone(), now);
         desk.wait(Duration::ZERO);
-        records.extend(finish_publishing(&mut desk).into_iter().filter(|r| r.topic() == look_up).next_back());
+        records.extend(finish_publishing(&mut desk).into_iter().rfind(|r| r.topic() == look_up));
     }
     records
 }

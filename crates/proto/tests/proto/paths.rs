@@ -22,7 +22,7 @@ const STEP: Duration = Duration::from_millis(1);
 pub(crate) const RELAYED: u64 = 1;
 
 /// A desk that is connected with its peer through a relay.
-fn desk_up_through_relay(own: Tid, their: Tid) -> Desk {
+pub(crate) fn desk_up_through_relay(own: Tid, their: Tid) -> Desk {
     let mut desk = Desk::of(1, own, vec![peer(PairState::Paired, Role::Initiator)], Vec::new());
     welcome(&mut desk, RELAYED, through_relay(their));
     desk

@@ -4,6 +4,7 @@
 
 mod handshake;
 mod hello;
+mod models;
 pub(crate) mod presence;
 pub(crate) mod record;
 pub(crate) mod sas;

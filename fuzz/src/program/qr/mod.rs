@@ -7,24 +7,21 @@ mod read;
 
 use crate::input::Input;
 
-/// The largest picture that is searched here: a QR of a code fits in, and a case takes milliseconds.
+/// The largest picture that is decoded here, and the largest side of one that is searched: a QR of a code fits in, and a
+/// case takes milliseconds.
+const MAX_PIXELS: usize = 1024 * 1024;
 const MAX_SIDE: usize = 256;
 
 /// Picture files: PNG with mended checksums, since nothing behind a wrong one is reached, and JPEG.
 pub(crate) fn picture(bytes: &[u8]) {
     let file = if bytes.starts_with(b"\x89PNG") { with_right_sums(bytes) } else { bytes.to_vec() };
-    let Some((width, height)) = sides(&file) else {
-        // No size, no pixels: the decoder must see that too.
-        assert!(pixels::decode(&file).is_err());
-        return;
-    };
-    if width > MAX_SIDE && height > MAX_SIDE || width.max(height) > 16 * MAX_SIDE {
+    if sizes(&file).iter().any(|(width, height)| width * height > MAX_PIXELS) {
         return;
     }
     let Ok(grey) = pixels::decode(&file) else { return };
-    assert_eq!((grey.width, grey.height), (width, height));
-    assert_eq!(grey.pixels.len(), width * height);
-    if width > MAX_SIDE || height > MAX_SIDE {
+    assert_eq!(grey.pixels.len(), grey.width * grey.height);
+    assert!((1..=pixels::SIDE_MAX).contains(&grey.width) && (1..=pixels::SIDE_MAX).contains(&grey.height));
+    if grey.width.max(grey.height) > MAX_SIDE {
         return;
     }
     if let Ok(code) = read::search(&grey) {
@@ -33,23 +30,18 @@ pub(crate) fn picture(bytes: &[u8]) {
     }
 }
 
-/// Width and height, as the first header of either format says them.
-fn sides(file: &[u8]) -> Option<(usize, usize)> {
+/// The width and height that the header of a PNG says, or what looks like a frame header of a JPEG: decoders skip what
+/// stands before one.
+fn sizes(file: &[u8]) -> Vec<(usize, usize)> {
     let be = |at: usize, len: usize| -> Option<usize> {
         Some(file.get(at..at + len)?.iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte)))
     };
-    if file.starts_with(b"\x89PNG\r\n\x1a\n") {
-        return Some((be(16, 4)?, be(20, 4)?));
+    if file.starts_with(b"\x89PNG") {
+        return be(16, 4).zip(be(20, 4)).into_iter().collect();
     }
-    let mut at = 2;
-    while file.get(at) == Some(&0xff) {
-        let marker = *file.get(at + 1)?;
-        if matches!(marker, 0xc0..=0xc2) {
-            return Some((be(at + 7, 2)?, be(at + 5, 2)?));
-        }
-        at += 2 + be(at + 2, 2)?;
-    }
-    None
+    let frames =
+        file.windows(2).enumerate().filter(|(_, marker)| marker[0] == 0xff && (0xc0..=0xc2).contains(&marker[1]));
+    frames.filter_map(|(at, _)| be(at + 7, 2).zip(be(at + 5, 2))).collect()
 }
 
 /// The same chunks, each with the checksum that it should have.

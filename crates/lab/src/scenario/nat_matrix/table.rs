@@ -151,6 +151,7 @@ pub(super) fn report(options: &Options, by_turns: bool, ends: &[End]) -> Report 
             None => cells.push(Cell { of: end.cell, ends: vec![end] }),
         }
     }
+    cells.sort_by_key(|cell| cell.of);
     let has = |which: fn(&Cell<'_>) -> Nat| {
         let nats = Nat::ALL.into_iter().filter(|nat| cells.iter().any(|cell| which(cell) == *nat));
         nats.collect::<Vec<Nat>>()

@@ -7,6 +7,7 @@ mod met;
 mod paths;
 mod pings;
 mod publishing;
+mod punching;
 mod seeking;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,7 @@ use crate::wire::frames::{Frame, FrameType};
 
 use again::Again;
 use hellos::{Hello, HelloStep};
+use punching::Punching;
 
 /// Presence records being published at once: a device with many pairings must not flood its DHT nodes at start.
 const PARALLEL_PUBLISHES: usize = 8;
@@ -75,6 +77,7 @@ struct Entry {
     publishing: usize,
     /// How its link runs, as it was told last; none while it is down.
     told: Option<(Path, Address)>,
+    punching: Punching,
 }
 
 /// A connection on which a hello succeeded: the only thing that gives rights.
@@ -192,6 +195,7 @@ impl Links {
             publish_backoff: PUBLISH_RETRY,
             publishing: 0,
             told: None,
+            punching: Punching::default(),
         };
         self.peers.insert(entry.peer.pairing_id, entry);
     }
@@ -260,6 +264,7 @@ impl Links {
     pub fn set_addresses(&mut self, addresses: Vec<Address>, now: Now) {
         if addresses != self.addresses {
             self.addresses = addresses;
+            self.punch_soon(now);
             self.publish_all(now);
         }
     }
@@ -295,13 +300,14 @@ impl Links {
     }
 
     /// We are elsewhere: whoever is not connected is looked for anew, without the pauses that earlier failures have
-    /// brought.
+    /// brought. Who is on a relay may be reached directly from here.
     pub fn moved(&mut self, now: Now) {
         for (id, entry) in &mut self.peers {
             if !self.conns.values().any(|c| c.pairing_id == *id) {
                 entry.seek.restart(now.time);
             }
         }
+        self.punch_soon(now);
         self.handle_timeout(now);
     }
 
@@ -473,6 +479,7 @@ impl Links {
         self.settle_met();
         self.give_up_spares(now);
         self.give_up_doubtful(now);
+        self.punch_due(now);
         self.expire_pending(now);
         self.seek_all(now);
         self.look_again(now);
@@ -494,7 +501,7 @@ impl Links {
         let pending = pending.map(|e| e.pending_until);
         let (spares, doubts) = (self.spares_due(now), self.doubts_due());
         let all = hellos.chain(refused).chain(pings).chain(seeks).chain(publishes).chain(pending);
-        all.chain(looks).chain(spares).chain(doubts).min()
+        all.chain(looks).chain(spares).chain(doubts).chain(self.punches_due()).min()
     }
 
     /// The next thing to do.

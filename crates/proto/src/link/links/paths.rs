@@ -65,6 +65,7 @@ impl Links {
         let is_settled = !self.conns.values().any(|c| c.pairing_id == pairing_id && c.doubt_until.is_some());
         let Some(entry) = self.peers.get_mut(&pairing_id) else { return };
         entry.again.runs(after.map(|(path, _)| path), now.time);
+        entry.punching.settle(after.is_some_and(|(path, _)| path == Path::Relay), now.time, &mut self.rng);
         let before = entry.told;
         if before.is_none() || after.is_none() || is_settled {
             entry.told = after;

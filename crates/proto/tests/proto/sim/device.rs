@@ -394,6 +394,7 @@ impl World {
             link::Output::Finish(stream) => self.close(stream, StreamEnd::Finished),
             link::Output::Hold { conn, hold } => self.hold(conn, hold),
             link::Output::Proven(_) => {}
+            link::Output::PunchAgain(conn) => self.punch_again(conn),
             link::Output::Close(conn) => self.close_connection(conn),
             link::Output::Cancel(id) => {
                 self.run(dev).jobs.remove(&(owner, id));

@@ -6,6 +6,7 @@ pub(crate) mod dht;
 pub(crate) mod dice;
 pub(crate) mod disk;
 pub(crate) mod ledger;
+pub(crate) mod meddler;
 pub(crate) mod net;
 mod random;
 pub(crate) mod rough;

@@ -250,6 +250,15 @@ impl World {
         }
     }
 
+    /// A device tries again.
+    pub(super) fn punch_again(&mut self, conn: ConnId) {
+        let (conn, _) = split(conn.0);
+        if self.dice.chance(self.settings.punches) {
+            let wait = self.round_trip() * 2;
+            self.later(wait, move |w| w.punch(conn));
+        }
+    }
+
     /// A device closes a connection.
     pub(super) fn close_connection(&mut self, conn: ConnId) {
         let (conn, side) = split(conn.0);

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use handfast_proto::cause::Cause;
 
-use super::rough::{Tally, build, disturb, frame_faults, people, play};
+use super::dice::Dice;
+use super::meddler::meddle;
+use super::rough::{Tally, build, disturb, frame_faults, people, play, play_in};
 use super::trace::Tell;
 use super::world::World;
 
@@ -84,6 +86,20 @@ fn c26_b33_b34_whatever_happens_both_sides_agree_or_say_pending_and_nobody_is_st
         assert!(sum.paired > sum.failed / 2, "{sum:?}");
         assert!(sum.repaired > seeds / 50 && sum.resumed > seeds / 50 && sum.expired > seeds / 200, "{sum:?}");
         assert!(sum.compared > seeds / 4, "{sum:?}");
+    }
+}
+
+/// The same with somebody who loses, repeats, swaps, replays and changes single frames.
+#[test]
+fn c26_whatever_is_done_to_single_frames_both_sides_agree_or_say_pending_and_nobody_is_stuck() {
+    for seed in 0..60 {
+        let mut dice = Dice::new(seed);
+        let script: Vec<u8> = (0..200).map(|_| dice.below(256) as u8).collect();
+        let plan: Vec<u8> = (0..40).map(|_| if dice.chance(70) { 0 } else { dice.below(256) as u8 }).collect();
+        let mut world = World::new(seed);
+        world.dice = Dice::scripted(&script);
+        let done = catch_unwind(AssertUnwindSafe(|| play_in(world, |world| meddle(world, plan))));
+        assert!(done.is_ok(), "seed {seed}");
     }
 }
 
