@@ -11,8 +11,8 @@ use handfast_lab::lock::LabLock;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, attack, cold, dht_loss, failures, faults, footprint, interop, kill9, lan, leaks, nat_kinds, nat_matrix,
-    pairings, port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, slumber, upgrade,
+    Options, attack, causes, cold, dht_loss, faults, footprint, growth, interop, kill9, lan, leaks, nat_kinds,
+    nat_matrix, pairings, port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, slumber, upgrade,
 };
 use handfast_lab::skip;
 
@@ -81,7 +81,16 @@ enum Command {
     },
     /// Secrets in capture, logs, stores, outputs and process list of a whole run at trace level.
     Leaks,
-    /// Every failure with its exit code and time, then many in a row without growth.
+    /// Every fault with its cause, exit code and time, and what following its hint leads to.
+    Causes {
+        /// Groups of faults; all if none is named.
+        #[arg(value_parser = clap::builder::PossibleValuesParser::new(causes::groups()))]
+        groups: Vec<String>,
+        /// How often each; with 1 those are left out that take minutes.
+        #[arg(long, default_value_t = 20)]
+        runs: usize,
+    },
+    /// Many failures in a row leave nothing behind.
     Failures {
         /// Failures in a row.
         #[arg(long, default_value_t = 1000)]
@@ -92,7 +101,7 @@ enum Command {
         /// Kinds of faults; all if none is named.
         #[arg(value_parser = clap::builder::PossibleValuesParser::new(faults::kinds()))]
         kinds: Vec<String>,
-        /// Pairings of each kind.
+        /// Pairings of each kind; with more than one, every frame is lost in one of its own.
         #[arg(long, default_value_t = 20)]
         runs: usize,
     },
@@ -265,7 +274,8 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::Restart { runs } => restart::run(&options(*runs)),
         Command::Slumber { runs } => slumber::run(&options(*runs)),
         Command::Leaks => leaks::run(&options(1)),
-        Command::Failures { runs } => failures::run(&options(*runs)),
+        Command::Causes { groups, runs } => causes::run(&options(*runs), groups),
+        Command::Failures { runs } => growth::run(&options(*runs)),
         Command::Faults { kinds, runs } => faults::run(&options(*runs), kinds),
         Command::Race { joiners } => race::run(&options(*joiners)),
         Command::Kill9 { moments } => kill9::run(&options(*moments)),

@@ -229,7 +229,7 @@ impl Actor {
                 self.portmap.look_around();
                 // While it looks, the local network's driver knows more of them.
                 if !self.uses_lan {
-                    self.wires.set_interfaces(list.into_iter().map(|i| i.address).collect());
+                    self.interfaces_alone(list.into_iter().map(|i| i.address).collect());
                 }
             }
             NetEvent::Moved => self.moved(now),

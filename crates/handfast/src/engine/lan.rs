@@ -2,7 +2,7 @@
 //! the list of our own addresses.
 
 use handfast_net::lan::{Lan as LanDriver, LanTransport};
-use handfast_proto::addr::Address;
+use handfast_proto::addr::{Address, InterfaceAddress};
 use handfast_proto::addresses::Evidence;
 use handfast_proto::lan::io::{Event as LanInput, InterfaceKind, Surroundings};
 use handfast_proto::lan::{Event, Output, Wanted, WindowId, place};
@@ -120,6 +120,12 @@ impl Actor {
         self.wires.set_interfaces(vicinity.networks.clone());
         self.table.set_vicinity(vicinity);
         self.addresses_changed(now);
+    }
+
+    /// The same of a device that does not use the local network: less is known of what is around it.
+    pub(super) fn interfaces_alone(&mut self, networks: Vec<InterfaceAddress>) {
+        self.wires.set_interfaces(networks.clone());
+        self.table.set_vicinity(Vicinity { usable: !networks.is_empty(), networks, ..Vicinity::default() });
     }
 
     /// The three stages in which a device learns its own addresses, with what came of each.

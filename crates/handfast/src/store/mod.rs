@@ -76,14 +76,30 @@ impl From<&StoreError> for Error {
             StoreError::Newer(_) => Error::because(Cause::Storage, error).with_hint("update this program"),
             StoreError::Key => Error::because(Cause::Storage, error)
                 .with_hint("put `store.key` back from a backup, or move the folder away to start as a new device"),
+            StoreError::Row(_) => damaged(error),
+            StoreError::Database(inner) if is_damage(inner) => damaged(error),
             StoreError::Files(_)
             | StoreError::Database(_)
-            | StoreError::Row(_)
             | StoreError::Full
             | StoreError::Unknown
             | StoreError::Exists => Error::because(Cause::Storage, error),
         }
     }
+}
+
+/// Whether the file holds something else than what was written to it.
+fn is_damage(error: &redb::Error) -> bool {
+    if let redb::Error::Io(error) = error {
+        // A file that does not even begin as a database does.
+        return error.kind() == std::io::ErrorKind::InvalidData;
+    }
+    matches!(error, redb::Error::Corrupted(_))
+}
+
+/// Neither free space nor permissions would help.
+fn damaged(error: &StoreError) -> Error {
+    Error::because(Cause::Storage, error)
+        .with_hint("put the folder back from a backup, or move it away to start as a new device")
 }
 
 /// Everything a device starts with.

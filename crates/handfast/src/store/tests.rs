@@ -131,6 +131,22 @@ fn a_missing_key_a_wrong_key_and_a_newer_format_are_refused_and_lose_nothing() {
     assert!(matches!(Store::open(&home, rng(1)), Err(StoreError::Newer(2))));
 }
 
+/// B36: a hint about free space would help nobody.
+#[test]
+fn b36_a_damaged_store_says_that_it_is_damaged_and_what_helps() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let home = dir.path().join("d");
+    drop(Store::open(&home, rng(1)).expect("new store"));
+    let path = home.join("store.redb");
+    let mut bytes = std::fs::read(&path).expect("the file");
+    bytes[..4096].fill(0xaa);
+    std::fs::write(&path, bytes).expect("written");
+    let failed = Store::open(&home, rng(1)).err().expect("refused");
+    let error = Error::from(&failed);
+    assert_eq!(error.cause, Cause::Storage);
+    assert!(error.hint.contains("backup") && error.hint.contains("new device"), "{error:?} of {failed:?}");
+}
+
 #[test]
 fn the_257th_pairing_is_refused_clearly() {
     let dir = tempfile::tempdir().expect("a folder");

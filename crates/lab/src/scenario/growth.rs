@@ -14,9 +14,6 @@ use crate::report::Report;
 use crate::rng::Rng;
 use crate::secrets::words_of;
 
-/// Number of the devices' instances, which no other part of the scenario uses.
-const RUN: usize = 1_000_000;
-
 /// Failures before the first sample: what is made once and kept (pools, tables) is made then.
 const WARM_UP: usize = 20;
 
@@ -44,12 +41,15 @@ struct State {
     sessions: usize,
 }
 
-/// Makes `options.runs` failures in a row on two daemons and adds what grew to the report.
+/// Makes `options.runs` failures in a row on two daemons, and reports what grew. That each has its cause is shown by
+/// [`super::causes`].
 ///
 /// # Errors
-/// When a daemon does not start, or a failure does not end.
-pub fn run(world: &World, report: &mut Report, options: &Options) -> Result<()> {
-    let (mut alice, mut bob) = world.warm_pair(RUN)?;
+/// When the lab cannot be made, a daemon does not start, or a failure does not end.
+pub fn run(options: &Options) -> Result<Report> {
+    let world = World::new(options)?;
+    let mut report = Report::new("failures in a row", &["after", "descriptors", "threads", "files", "sessions"]);
+    let (mut alice, mut bob) = world.warm_pair(0)?;
     let mut rng = Rng::new(options.seed);
     let mut failures = 0;
     let mut turns = 0..;
@@ -71,9 +71,9 @@ pub fn run(world: &World, report: &mut Report, options: &Options) -> Result<()> 
     report.fact("failures_in_a_row", failures);
     for (side, of) in [("initiator", side_of(false)), ("joiner", side_of(true))] {
         let states: Vec<(usize, &State)> = samples.iter().map(|sample| (sample.0, of(sample))).collect();
-        compare(report, side, &states);
+        compare(&mut report, side, &states);
     }
-    Ok(())
+    Ok(report)
 }
 
 type Samples = (usize, State, State);

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 mod agreement;
 pub mod attack;
+pub mod causes;
 pub mod cold;
 pub mod dht_loss;
-pub mod failures;
 pub mod faults;
 pub mod footprint;
 pub mod growth;

@@ -5,7 +5,7 @@ use anyhow::Result;
 use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
-    Options, cold, dht_loss, failures, faults, footprint, interop, kill9, leaks, nat_kinds, nat_matrix, pairings,
+    Options, causes, cold, dht_loss, faults, footprint, growth, interop, kill9, leaks, nat_kinds, nat_matrix, pairings,
     port_mapping, race, reachability, relay_attack, restart,
 };
 use handfast_lab::skip;
@@ -108,10 +108,16 @@ fn a_whole_run_at_trace_level_leaks_nothing() {
     check("leaks", 1, leaks::run);
 }
 
-/// B26, B36: each failure has its exit code and cause, and many of them leave nothing behind.
+/// B36, C18: each fault has its exit code and cause, and whoever follows the hint pairs.
 #[test]
-fn every_failure_ends_with_its_cause_and_leaves_nothing() {
-    check("failures", 15, failures::run);
+fn every_fault_ends_with_its_cause_and_its_hint_leads_to_a_pairing() {
+    check("causes", 1, |options| causes::run(options, &[]));
+}
+
+/// B26: many failures leave nothing behind.
+#[test]
+fn many_failures_in_a_row_leave_nothing() {
+    check("failures", 15, growth::run);
 }
 
 /// B15, B32, B34, B35: a pairing succeeds or ends with the right cause, on both sides, whatever happens to frames, links,
