@@ -31,9 +31,6 @@ use crate::interfaces;
 /// How often Kademlia is asked whether a request has timed out, while queries run: it sets no timer of its own.
 const QUERY_TICK: Duration = Duration::from_millis(250);
 
-/// How often expired records are swept (protocol, section 5).
-const SWEEP: Duration = Duration::from_secs(30);
-
 /// Time for streams and connections to be closed properly at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -172,7 +169,7 @@ impl Driver {
         let kad = &mut self.swarm.behaviour_mut().kademlia;
         self.dht.expire(now, kad, &mut self.out);
         if self.next_sweep <= now {
-            self.next_sweep = now + SWEEP;
+            self.next_sweep = now + self.timing.sweep;
             kad.sweep();
         }
     }
