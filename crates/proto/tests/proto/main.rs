@@ -34,6 +34,7 @@ mod newer;
 mod parsers;
 mod path;
 mod paths;
+mod records;
 mod relays;
 mod sim;
 mod stalled;
