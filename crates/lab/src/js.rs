@@ -64,7 +64,7 @@ impl Js {
     /// When it does not start or reaches one of them not.
     pub fn serve(&self, host: &AccessHost, bootstrap: &[String]) -> Result<Serving> {
         let listen = format!("/ip4/{}/tcp/4001", host.ipv4());
-        let running = self.start(host, "serve", &[&[listen.clone()], bootstrap].concat())?;
+        let running = self.start(host, "serve", &[std::slice::from_ref(&listen), bootstrap].concat())?;
         let serving = running.wait_event("serving", START_LIMIT)?;
         Ok(Serving { address: format!("{listen}/p2p/{}", serving.text("id")?), _running: running })
     }
@@ -75,7 +75,7 @@ impl Js {
     /// When it fails.
     pub fn run(&self, host: &AccessHost, command: &str, args: &[String], bootstrap: &[String]) -> Result<Value> {
         let output = self.start(host, command, &[args, bootstrap].concat())?.finish(COMMAND_LIMIT)?;
-        output.json().with_context(|| format!("js-libp2p, {command}"))
+        output.json().with_context(|| format!("the member in JavaScript, {command}"))
     }
 
     fn start(&self, host: &AccessHost, command: &str, args: &[String]) -> Result<Running> {

@@ -12,7 +12,8 @@ use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
     Options, attack, causes, cold, dht_loss, faults, footprint, growth, interop, kill9, lan, leaks, nat_kinds,
-    nat_matrix, pairings, port_mapping, race, reachability, relay_attack, restart, roaming, same_nat, slumber, upgrade,
+    nat_matrix, pairings, port_mapping, race, reachability, record_flood, relay_attack, restart, roaming, same_nat,
+    slumber, upgrade,
 };
 use handfast_lab::skip;
 
@@ -206,6 +207,12 @@ enum Command {
     Reachability,
     /// js-libp2p joins our DHT, routes, answers, and stores and finds records of ours (npm brings it).
     Interop,
+    /// A node under a flood of records of every kind keeps those of honest devices, in bounded memory.
+    RecordFlood {
+        /// Hostile puts, in all.
+        #[arg(long, default_value_t = 100_000)]
+        puts: usize,
+    },
     /// A relay that is flooded, filled, stalled and fed garbage goes on serving others, in bounded memory.
     RelayAttack,
     /// A device changes address, router and network while it is paired and while it pairs: how soon pings are answered.
@@ -294,6 +301,7 @@ fn measure(arguments: &Arguments) -> Result<Report> {
         Command::Reachability => reachability::run(&options(1)),
         Command::PortMapping { half_an_hour } => port_mapping::run(&options(1), *half_an_hour),
         Command::Interop => interop::run(&options(1)),
+        Command::RecordFlood { puts } => record_flood::run(&options(1), *puts),
         Command::RelayAttack => relay_attack::run(&options(1)),
         Command::Roaming { moves, mid_pairing } => roaming::run(&options(*moves), *mid_pairing),
         Command::Upgrade { runs, requests } => upgrade::run(&options(*runs), *requests),

@@ -52,7 +52,7 @@ pub enum Role {
     },
 }
 
-/// Timers of connections.
+/// Timers of connections, and of the record store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
     /// How long a connection lives that nobody holds and on which no stream is open. 20 s: a joiner that lost its
@@ -66,6 +66,8 @@ pub struct Timing {
     /// noticed in less than 10 s. A device that is alive sends something in three eighths of it, which also keeps address
     /// translations open, the shortest of which forget UDP after some seconds; a node within half of it.
     pub silence: Duration,
+    /// How often expired records are swept (protocol, section 5). They are not told before either; it is for the memory.
+    pub sweep: Duration,
 }
 
 impl Default for Timing {
@@ -75,6 +77,7 @@ impl Default for Timing {
             first_frame: Duration::from_secs(10),
             dial: Duration::from_secs(5),
             silence: Duration::from_secs(8),
+            sweep: Duration::from_secs(30),
         }
     }
 }

@@ -48,10 +48,13 @@ pub(crate) fn multiaddr(address: SocketAddr) -> Multiaddr {
 
 fn socket_address(address: &Multiaddr) -> Option<SocketAddr> {
     let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::from(ip),
-        Protocol::Ip6(ip) => ip.into(),
-        _ => return None,
+    let first = parts.next()?;
+    let ip = if let Protocol::Ip4(ip) = first {
+        IpAddr::from(ip)
+    } else if let Protocol::Ip6(ip) = first {
+        ip.into()
+    } else {
+        return None;
     };
     let Protocol::Tcp(port) = parts.next()? else { return None };
     Some(SocketAddr::new(ip, port))

@@ -66,7 +66,7 @@ pub fn run(options: &Options) -> Result<Report> {
     near.wait_for_nodes(1)?;
     far.wait_for_nodes(1)?;
     let stage = Stage { js, near, far, first, second, lab };
-    let mut report = Report::new("js-libp2p as a member of our DHT", &["what", "seen"]);
+    let mut report = Report::new("an independent implementation as a member of our DHT", &["what", "seen"]);
     let (serving, stored) = stage.through_js(&mut report)?;
     stage.plain_client(&serving, &stored, &mut report)?;
     Ok(report)
@@ -80,7 +80,7 @@ impl Stage {
         check(report, "a record is stored on the second node", stored == 1, format!("stored on {stored}"));
         let (found, answered) = self.near.get(record.topic())?;
         let apart = found.is_empty() && answered == 1;
-        check(report, "without js-libp2p the first node leads nowhere", apart, format!("{} found", found.len()));
+        check(report, "without it the first node leads nowhere", apart, format!("{} found", found.len()));
 
         let serving = self.js.serve(&self.lab.host("js")?, &[tcp(&self.first)?, tcp(&self.second)?])?;
         for (which, node) in [("first", &self.first), ("second", &self.second)] {
@@ -108,7 +108,7 @@ impl Stage {
         let found = ask("find", &[id.to_owned()], &[&first])?;
         let addresses = strings(&found["addresses"]);
         let there = addresses.iter().any(|address| hidden.starts_with(address));
-        check(report, "js-libp2p finds the second node from the first", there, addresses.join(" "));
+        check(report, "a plain client of it finds the second node from the first", there, addresses.join(" "));
 
         let got = strings(&ask("get", &[hex(&stored.topic().0)], &[&first])?["values"]);
         let same = got == [hex(stored.as_bytes())];

@@ -27,6 +27,7 @@ pub mod port_mapping;
 pub mod published;
 pub mod race;
 pub mod reachability;
+pub mod record_flood;
 pub mod relay_attack;
 pub mod restart;
 pub mod roaming;

@@ -6,7 +6,7 @@ use handfast_lab::nat::Nat;
 use handfast_lab::report::Report;
 use handfast_lab::scenario::{
     Options, causes, cold, dht_loss, faults, footprint, growth, interop, kill9, leaks, nat_kinds, nat_matrix, pairings,
-    port_mapping, race, reachability, relay_attack, restart,
+    port_mapping, race, reachability, record_flood, relay_attack, restart,
 };
 use handfast_lab::skip;
 
@@ -74,11 +74,17 @@ fn a_relay_under_attack_goes_on_serving_others() {
     check("attack on a relay", 1, relay_attack::run);
 }
 
-/// B1: an implementation of Kademlia that shares no code with ours joins the DHT, routes, stores and finds.
+/// B1: a node in which others store what they like keeps what honest devices store, and says what came.
 #[test]
-fn js_libp2p_is_a_member_of_our_dht() {
-    if !skip::skipped("js-libp2p", skip::npm()) {
-        check("js-libp2p", 1, interop::run);
+fn a_flood_of_records_pushes_out_no_honest_one() {
+    check("flood of records", 1, |options| record_flood::run(options, 6_000));
+}
+
+/// B1: js-libp2p, which shares no code with our nodes, joins the DHT, routes, stores and finds.
+#[test]
+fn an_independent_implementation_is_a_member_of_our_dht() {
+    if !skip::skipped("independent implementation", skip::npm()) {
+        check("independent implementation", 1, interop::run);
     }
 }
 

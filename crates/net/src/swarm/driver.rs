@@ -32,9 +32,6 @@ use crate::slumber::Slumber;
 /// How often Kademlia is asked whether a request has timed out, while queries run: it sets no timer of its own.
 const QUERY_TICK: Duration = Duration::from_millis(250);
 
-/// How often expired records are swept (protocol, section 5).
-const SWEEP: Duration = Duration::from_secs(30);
-
 /// Time for streams and connections to be closed properly at the end.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -187,7 +184,7 @@ impl Driver {
         let kad = &mut self.swarm.behaviour_mut().kademlia;
         self.dht.expire(now, kad, &mut self.out);
         if let Some(due) = self.next_sweep.as_mut().filter(|due| **due <= now) {
-            *due = now + SWEEP;
+            *due = now + self.timing.sweep;
             kad.sweep();
         }
     }

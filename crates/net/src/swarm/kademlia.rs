@@ -1,5 +1,6 @@
-//! Kademlia with what it lacks: traps 2 (the mode is explicit) and 5 (the source of each put reaches the store), an
-//! address policy for what strangers tell it to dial, and dials that wait a moment when connected nodes may answer.
+//! Kademlia with what it lacks: traps 2 (the mode is explicit) and 5 (the source of each put reaches the store, and
+//! refused ones do not make a connection deaf), an address policy for what strangers tell it to dial, and dials that
+//! wait a moment when connected nodes may answer.
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -13,7 +14,8 @@ use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
 use libp2p::kad;
 use libp2p::swarm::{
-    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    CloseConnection, ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, StreamProtocol};
 use tokio::time::{Instant, Sleep, sleep_until};
@@ -55,6 +57,11 @@ const MAX_ADDRESSES: usize = 8;
 const REFRESH: Duration = Duration::from_secs(300);
 const REFRESH_OF_DEVICE: Duration = Duration::from_secs(1_800);
 
+/// Refused puts after which a connection is closed. The stack never wakes the task of a stream on which it refused, so
+/// that the stream stays; with 32 of them a connection takes no request any more, and its owner is not told. Whoever is
+/// honest connects anew. The rest is for requests that are under way.
+const MAX_REFUSED: usize = 24;
+
 /// How soon dials of queries go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Pace {
@@ -71,6 +78,9 @@ pub(crate) struct Behaviour {
     kad: kad::Behaviour<Records>,
     allowed: AllowedClasses,
     sources: HashMap<ConnectionId, Source>,
+    /// How many puts were refused on a connection.
+    refused: HashMap<ConnectionId, usize>,
+    closing: VecDeque<(PeerId, ConnectionId)>,
     pace: Pace,
     waiting: VecDeque<(Instant, KadToSwarm)>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -108,6 +118,8 @@ impl Behaviour {
             kad,
             allowed: AllowedClasses::default(),
             sources: HashMap::new(),
+            refused: HashMap::new(),
+            closing: VecDeque::new(),
             pace: Pace::AtOnce,
             waiting: VecDeque::new(),
             timer: None,
@@ -272,6 +284,7 @@ impl NetworkBehaviour for Behaviour {
     fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
         if let FromSwarm::ConnectionClosed(closed) = &event {
             self.sources.remove(&closed.connection_id);
+            self.refused.remove(&closed.connection_id);
         } else if let FromSwarm::ListenFailure(failure) = &event {
             self.sources.remove(&failure.connection_id);
         } else if let FromSwarm::DialFailure(failure) = &event {
@@ -285,9 +298,19 @@ impl NetworkBehaviour for Behaviour {
         self.kad.store_mut().set_source(source);
         self.kad.on_connection_handler_event(peer, id, event);
         self.kad.store_mut().set_source(None);
+        if self.kad.store_mut().take_refused() {
+            let refused = self.refused.entry(id).or_default();
+            *refused += 1;
+            if *refused == MAX_REFUSED {
+                self.closing.push_back((peer, id));
+            }
+        }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<ToSwarm<kad::Event, THandlerInEvent<Self>>> {
+        if let Some((peer_id, connection)) = self.closing.pop_front() {
+            return Poll::Ready(ToSwarm::CloseConnection { peer_id, connection: CloseConnection::One(connection) });
+        }
         while let Poll::Ready(event) = self.kad.poll(cx) {
             if matches!(event, ToSwarm::Dial { .. }) {
                 if self.waiting.len() < MAX_WAITING_DIALS {

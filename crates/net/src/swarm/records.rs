@@ -16,16 +16,22 @@ pub(crate) struct Records {
     store: RecordStore,
     clock: Clock,
     source: Option<Source>,
+    refused: bool,
 }
 
 impl Records {
     pub(crate) fn new(limits: RecordLimits, clock: Clock) -> Records {
-        Records { store: RecordStore::new(limits), clock, source: None }
+        Records { store: RecordStore::new(limits), clock, source: None, refused: false }
     }
 
     /// Whose request is being handled: Kademlia's store does not tell, and the caps count by source.
     pub(crate) fn set_source(&mut self, source: Option<Source>) {
         self.source = source;
+    }
+
+    /// Whether a put was refused since this was asked last.
+    pub(crate) fn take_refused(&mut self) -> bool {
+        std::mem::take(&mut self.refused)
     }
 
     /// Removes what has expired.
@@ -58,10 +64,10 @@ impl kad::store::RecordStore for Records {
     fn put(&mut self, record: kad::Record) -> Result<()> {
         // Only requests of others reach this: our own records are put at others, never here.
         let source = self.source.ok_or(Error::MaxRecords)?;
-        self.store
-            .put(record.key.as_ref(), &record.value, source, self.clock.now())
-            .map(|_| ())
-            .map_err(|_| Error::MaxRecords)
+        self.store.put(record.key.as_ref(), &record.value, source, self.clock.now()).map(|_| ()).map_err(|_| {
+            self.refused = true;
+            Error::MaxRecords
+        })
     }
 
     fn remove(&mut self, _: &kad::RecordKey) {

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use handfast_net::{Bootstrap, Command, Config, Host, MAX_LOOKUPS, NetEvent, Role, StreamProtocol, Transport as _};
+use handfast_net::{
+    Bootstrap, Command, Config, Host, MAX_LOOKUPS, NetEvent, Role, StreamProtocol, Timing, Transport as _,
+};
 use handfast_proto::addr::Transport;
 use handfast_proto::records::RecordLimits;
 use handfast_proto::wire::frames::FrameType;
@@ -198,6 +200,52 @@ async fn a17_a_node_refuses_what_is_no_record() {
     node.until_status(|status| status.record_counters.refused_invalid == 5).await;
     assert_eq!(node.status().await.records, 0);
     driving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trap_5_whoever_has_had_many_puts_refused_is_still_answered() {
+    /// More than the streams that the stack allows on one connection.
+    const REFUSED: u8 = 40;
+    let role = Role::Node { external: vec![] };
+    let limits = RecordLimits { total: 100, per_source: 1 };
+    let node = Peer::start(Config { limits, ..config(1, role, vec![tcp()], vec![]) }).await;
+    let address = node.address(Transport::Tcp);
+    let bootstrap =
+        Bootstrap { host: Host::Ip(address.ip), port: address.port, transport: Transport::Tcp, tid: node.tid() };
+    let mut device = Peer::device(11, vec![bootstrap]).await;
+    device.until_nodes(1).await;
+    let good = record(100, 1, 600);
+    assert_eq!(device.put(&good).await, 1);
+    for some in (0..REFUSED).collect::<Vec<_>>().chunks(MAX_LOOKUPS) {
+        let mut jobs = Vec::new();
+        for name in some {
+            let id = device.job();
+            device.send(Command::Put { id, record: record(*name, 1, 600) }).await;
+            jobs.push(id);
+        }
+        for job in jobs {
+            assert_eq!(device.until(pick!(NetEvent::PutDone { id, stored_on } if *id == job => *stored_on)).await, 0);
+        }
+    }
+    assert_eq!(device.get(&good).await, (vec![good], 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a20_what_is_over_is_swept_although_nobody_asks_for_it() {
+    let timing = Timing { sweep: Duration::from_millis(100), ..Timing::default() };
+    let role = Role::Node { external: vec![] };
+    let mut node = Peer::start(Config { timing, ..config(1, role, vec![quic(), tcp()], vec![]) }).await;
+    let mut device = Peer::device(11, vec![node.bootstrap()]).await;
+    device.until_nodes(1).await;
+    let (short, long) = (record(1, 1, 1), record(2, 1, 600));
+    assert_eq!((device.put(&short).await, device.put(&long).await), (1, 1));
+    // Its publisher is gone and puts it no more.
+    device.net.end().await;
+    node.until_status(|status| status.records == 1 && status.record_counters.expired == 1).await;
+    let mut other = Peer::device(12, vec![node.bootstrap()]).await;
+    other.until_nodes(1).await;
+    assert_eq!(other.get(&short).await, (vec![], 1), "what is over is a miss");
+    assert_eq!(other.get(&long).await, (vec![long], 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -173,7 +173,9 @@ impl Mapper {
         }
         for slot in &mut self.slots {
             if let State::Held { mapping, .. } | State::Asking(mapping) = slot.state {
-                (slot.state, slot.began, slot.known) = (State::Asking(mapping), mapping.method, KNOWN_TRIES);
+                (slot.state, slot.began) = (State::Asking(mapping), mapping.method);
+                // By the others it ends by itself, and soon.
+                slot.known = if mapping.method == Method::Upnp { KNOWN_TRIES } else { 0 };
             }
             (slot.due, slot.others, slot.permanent) = (self.settled, 0, false);
         }

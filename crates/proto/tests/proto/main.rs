@@ -35,6 +35,7 @@ mod parsers;
 mod path;
 mod paths;
 mod punching;
+mod records;
 mod relays;
 mod sim;
 mod stalled;
