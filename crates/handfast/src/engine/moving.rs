@@ -19,7 +19,7 @@ impl Actor {
     pub(super) fn resumed(&mut self, now: Now) {
         self.reach.moved();
         self.nat.moved(now.time);
-        self.portmap.moved(now.time);
+        self.portmap.resumed(now.time);
         self.table.dht_reachable(now);
         self.links.dht_reachable(now);
         self.links.moved(now);

@@ -37,6 +37,12 @@ impl Portmap {
         self.mapper.moved(now);
     }
 
+    /// The same after a sleep.
+    pub(super) fn resumed(&mut self, now: Time) {
+        self.look_around();
+        self.mapper.resumed(now);
+    }
+
     /// What routers map for us is on disk.
     pub(super) fn kept(&mut self, mappings: Vec<Mapping>) {
         self.mapper.kept(mappings);

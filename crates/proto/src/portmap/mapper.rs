@@ -174,11 +174,17 @@ impl Mapper {
         for slot in &mut self.slots {
             if let State::Held { mapping, .. } | State::Asking(mapping) = slot.state {
                 (slot.state, slot.began) = (State::Asking(mapping), mapping.method);
-                // By the others it ends by itself, and soon.
-                slot.known = if mapping.method == Method::Upnp { KNOWN_TRIES } else { 0 };
             }
-            (slot.due, slot.others, slot.permanent) = (self.settled, 0, false);
+            (slot.due, slot.others, slot.permanent, slot.known) = (self.settled, 0, false, 0);
         }
+    }
+
+    /// As [`Mapper::moved`], after a sleep: most likely in front of the same router, which may be up a while later than we
+    /// are. What it was asked for by UPnP it may have for ever; the others' mappings end by themselves.
+    pub fn resumed(&mut self, now: Time) {
+        self.moved(now);
+        let is_known = |slot: &&mut Slot| matches!(slot.state, State::Asking(m) if m.method == Method::Upnp);
+        self.slots.iter_mut().filter(is_known).for_each(|slot| slot.known = KNOWN_TRIES);
     }
 
     /// Whether somebody may want to reach us.

@@ -235,6 +235,23 @@ fn after_a_change_of_network_it_is_not_believed_until_asked_again() {
 }
 
 #[test]
+fn after_a_sleep_a_router_is_given_time_to_come_up_and_what_it_has_is_not_forgotten() {
+    let mut mapper = mapper(Vec::new());
+    run(&mut mapper, at(0), at(30), speaks(Method::Upnp));
+    let held = mapper.durable.clone();
+    mapper.resumed(at(30));
+    let jobs = run(&mut mapper, at(30), at(60), |_| Outcome::Failed(Refusal::Unsupported));
+    assert!(jobs.iter().all(|(_, job)| held.contains(&job.mapping)), "it is asked for the same: {jobs:?}");
+    run(&mut mapper, at(60), at(76), speaks(Method::Upnp));
+    assert_eq!((mapper.outside().count(), mapper.durable.clone()), (2, held.clone()));
+    // One that stays away: it is taken back when it comes, or used again.
+    mapper.resumed(at(100));
+    run(&mut mapper, at(100), at(160), |_| Outcome::Failed(Refusal::Unsupported));
+    assert_eq!(mapper.outside().count(), 0);
+    assert!(mapper.durable.iter().all(|mapping| held.contains(mapping)));
+}
+
+#[test]
 fn routers_that_translate_nothing_and_a_device_that_forbids_it_are_left_alone() {
     let public = Uplink { gateway: Ipv4Addr::new(5, 1, 2, 1), source: Ipv4Addr::new(5, 1, 2, 3) };
     let mut mapper = Mapper::new(true, Vec::new(), rng());
