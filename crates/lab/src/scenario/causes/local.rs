@@ -76,7 +76,7 @@ pub(super) fn firewalls(gap: Duration, cases: &mut Cases) -> Result<()> {
     room.join_ends("the initiator's firewall lets nothing in, QR", &qr, expected, LIMIT, cases);
     room.bob.stop()?;
     room.bob.start_daemon_with(&["--no-lan"])?;
-    room.join_ends("the same, and the joiner uses no local network either", &qr, expected, LIMIT, cases);
+    room.join_ends("the initiator's firewall lets nothing in, QR, --no-lan on both", &qr, expected, LIMIT, cases);
     room.lab.host("alice")?.namespace().tool("nft", &["delete", "table", "inet", "guard"])?;
     cases.follow("the firewall opened, same QR", enter_again(&room.bob, offer, &qr));
     room.stop()
