@@ -54,7 +54,7 @@ const REST_NETWORKS_LEN: u16 = 64;
 /// Records that live so short that they are over before the flood is.
 const SHORT_NETWORK: u16 = 50_002;
 const SHORT: usize = 64;
-const SHORT_TTL: u16 = 5;
+const SHORT_TTL: u16 = 1;
 
 /// A frame that no node reads to its end.
 const GIANT: usize = 64 * 1024;
