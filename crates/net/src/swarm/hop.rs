@@ -184,6 +184,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn trap_14_no_reservation_ends_while_its_connection_may_stand() {
+        assert!(config().reservation_duration >= Duration::from_secs(365 * 24 * 3600));
+    }
+
+    #[test]
     fn a_peer_is_counted_once_and_until_its_last_connection_ends() {
         let (peer, mut hop) = (PeerId::random(), Hop::default());
         let accepted = relay::Event::ReservationReqAccepted { src_peer_id: peer, renewed: false };

@@ -9,9 +9,12 @@ use handfast_net::{
 use handfast_proto::addr::{Address, RelayAddress, Transport};
 use handfast_proto::id::ConnId;
 use handfast_proto::wire::frames::FrameType;
+use libp2p::swarm::SwarmEvent;
+use libp2p::{Multiaddr, identify};
 use tokio::time::Instant;
 
 use crate::link::Link;
+use crate::raw;
 use crate::support::{Peer, config, frame, pick, quic, tcp};
 
 /// A node, a device that can be reached through it, and the way there.
@@ -282,4 +285,34 @@ async fn a_lost_relay_is_told_from_a_closed_stream() {
         let end = peer.until(pick!(NetEvent::StreamClosed { stream, end } if *stream == of => *end)).await;
         assert_eq!(end, StreamEnd::Lost);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trap_16_identify_tells_nobody_which_circuits_lead_to_us() {
+    let (_node, device, relay) = reachable().await;
+    let (mut stranger, _) = raw::swarm(50).await;
+    let address = device.address(Transport::Quic).to_string().parse::<Multiaddr>().expect("a multiaddr");
+    stranger.dial(address).expect("a dial");
+    let told = raw::until(
+        &mut stranger,
+        pick!(SwarmEvent::Behaviour(raw::PlainEvent::Identify(identify::Event::Received { info, .. }))
+            => info.listen_addrs.clone()),
+    )
+    .await;
+    assert!(told.iter().all(|address| !address.to_string().contains("p2p-circuit")), "{told:?} with {relay:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trap_17_only_the_nodes_that_were_given_are_asked_for_a_reservation() {
+    let (_node, mut device, _) = reachable().await;
+    let mut other = Peer::node(2, vec![]).await;
+    let conn = device.dial(Some(other.tid()), other.addresses.clone()).await;
+    let by = other.tid();
+    device.until(pick!(NetEvent::Observed { by: of, .. } if *of == by => ())).await;
+    // One question and its answer later it would have been asked.
+    let id = device.job();
+    device.send(Command::Check { id, conn, addresses: vec![device.address(Transport::Quic)] }).await;
+    device.until(pick!(NetEvent::Checked { id: of, .. } if *of == id => ())).await;
+    assert_eq!(other.status().await.relay_reservations, 0);
+    other.log.clear();
 }
