@@ -262,17 +262,38 @@ async fn a_upnp_router_maps_and_forgets_and_says_why_it_does_not() {
     assert_eq!(run(job(15, Method::Upnp, MAP)).await, Outcome::Failed(Refusal::Unsupported), "nobody is there");
 }
 
+/// What a router has at the port of these tests.
+fn entry(client: &str, lease: u32) -> String {
+    format!(
+        "<NewRemoteHost></NewRemoteHost><NewExternalPort>4001</NewExternalPort><NewProtocol>UDP</NewProtocol>\
+         <NewInternalPort>7</NewInternalPort><NewInternalClient>{client}</NewInternalClient><NewEnabled>1</NewEnabled>\
+         <NewPortMappingDescription>his</NewPortMappingDescription><NewLeaseDuration>{lease}</NewLeaseDuration>"
+    )
+}
+
+#[tokio::test]
+async fn a_lease_that_a_upnp_router_has_shortened_without_a_word_is_noticed() {
+    let outside = SocketAddrV4::new(PUBLIC, 4_001);
+    for (n, said, lease) in [(17, 120, 120), (18, 900, 600), (19, 0, 600)] {
+        let _router = upnp(n, own(n), move |request| match request.contains("GetGenericPortMappingEntry") {
+            true => Page::Whole(done(
+                "GetGenericPortMappingEntry",
+                &entry(&job(n, Method::Upnp, MAP).mapping.inside.ip().to_string(), said),
+            )),
+            false => honest(request),
+        })
+        .await;
+        assert_eq!(run(job(n, Method::Upnp, MAP)).await, Outcome::Mapped(Granted { outside, lease }));
+    }
+}
+
 #[tokio::test]
 async fn what_somebody_else_has_at_the_port_by_now_is_left_to_him() {
     let removed = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&removed);
-    let entry = "<NewRemoteHost></NewRemoteHost><NewExternalPort>4001</NewExternalPort><NewProtocol>UDP</NewProtocol>\
-                 <NewInternalPort>7</NewInternalPort><NewInternalClient>192.168.1.77</NewInternalClient>\
-                 <NewEnabled>1</NewEnabled><NewPortMappingDescription>his</NewPortMappingDescription>\
-                 <NewLeaseDuration>0</NewLeaseDuration>";
     let _router = upnp(16, own(16), move |request| {
         if request.contains("GetGenericPortMappingEntry") {
-            return Page::Whole(done("GetGenericPortMappingEntry", entry));
+            return Page::Whole(done("GetGenericPortMappingEntry", &entry("192.168.1.77", 0)));
         }
         counter.fetch_add(usize::from(request.contains("DeletePortMapping")), Ordering::Relaxed);
         honest(request)

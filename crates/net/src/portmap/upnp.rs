@@ -21,6 +21,9 @@ const SEARCH_LIMIT: Duration = Duration::from_millis(1_500);
 /// How long it may take to do one thing more.
 const ACTION_LIMIT: Duration = Duration::from_millis(1_000);
 
+/// How long its list may take where only the lease is looked for.
+const LOOK_LIMIT: Duration = Duration::from_millis(400);
+
 /// The name of a mapping in the list of a router.
 const DESCRIPTION: &str = "handfast";
 
@@ -56,15 +59,24 @@ async fn map(router: &Gateway<Tokio>, mapping: &Mapping, lease: u32) -> Outcome 
     let action = async {
         let ip = match router.get_external_ip().await {
             Ok(IpAddr::V4(ip)) => ip,
-            Ok(IpAddr::V6(_)) | Err(_) => return Outcome::Failed(Refusal::Refused),
+            Ok(IpAddr::V6(_)) | Err(_) => return Err(Refusal::Refused),
         };
         let (inside, port) = (SocketAddr::V4(mapping.inside), mapping.outside_port);
-        match router.add_port(protocol(mapping), port, inside, lease, DESCRIPTION).await {
-            Ok(()) => Outcome::Mapped(Granted { outside: SocketAddrV4::new(ip, port), lease }),
-            Err(error) => Outcome::Failed(refusal(&error)),
-        }
+        let added = router.add_port(protocol(mapping), port, inside, lease, DESCRIPTION).await;
+        added.map(|()| SocketAddrV4::new(ip, port)).map_err(|error| refusal(&error))
     };
-    timeout(ACTION_LIMIT, action).await.unwrap_or(Outcome::Failed(Refusal::Silent))
+    match timeout(ACTION_LIMIT, action).await.unwrap_or(Err(Refusal::Silent)) {
+        Ok(outside) => Outcome::Mapped(Granted { outside, lease: shortened(router, mapping, lease).await }),
+        Err(refusal) => Outcome::Failed(refusal),
+    }
+}
+
+/// For how long the router says that it keeps what was asked for with this lease: it may give less, and does not say so.
+async fn shortened(router: &Gateway<Tokio>, mapping: &Mapping, lease: u32) -> u32 {
+    match timeout(LOOK_LIMIT, owner(router, mapping)).await {
+        Ok(Owner::Us { left }) if left != 0 && lease != 0 => left.min(lease),
+        Ok(Owner::Us { .. } | Owner::Another | Owner::Unknown) | Err(_) => lease,
+    }
 }
 
 /// A router forgets whatever is at a port, also if it has given that to somebody else meanwhile.
@@ -85,8 +97,10 @@ async fn unmap(router: &Gateway<Tokio>, mapping: &Mapping) -> Outcome {
 
 #[derive(PartialEq, Eq)]
 enum Owner {
-    /// It leads to us, or the router does not say where.
-    UsOrUnknown,
+    /// It leads to us, for so many seconds more, or for ever if that is 0.
+    Us { left: u32 },
+    /// The router does not say where it leads.
+    Unknown,
     /// It leads elsewhere, or is not there.
     Another,
 }
@@ -96,14 +110,14 @@ async fn owner(router: &Gateway<Tokio>, mapping: &Mapping) -> Owner {
         match router.get_generic_port_mapping_entry(index).await {
             Ok(entry) if entry.external_port == mapping.outside_port && entry.protocol == protocol(mapping) => {
                 let is_ours = entry.internal_client == mapping.inside.ip().to_string();
-                return if is_ours { Owner::UsOrUnknown } else { Owner::Another };
+                return if is_ours { Owner::Us { left: entry.lease_duration } } else { Owner::Another };
             }
             Ok(_) => {}
             Err(GetGenericPortMappingEntryError::SpecifiedArrayIndexInvalid) if index > 0 => return Owner::Another,
-            Err(_) => return Owner::UsOrUnknown,
+            Err(_) => return Owner::Unknown,
         }
     }
-    Owner::UsOrUnknown
+    Owner::Unknown
 }
 
 fn protocol(mapping: &Mapping) -> PortMappingProtocol {
