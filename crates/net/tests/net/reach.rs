@@ -79,3 +79,19 @@ async fn b27_a_node_tells_at_which_port_it_sees_us_over_tcp_when_it_is_called_so
     assert_eq!(second, device.address(Transport::Tcp), "the port that it listens on");
     assert_ne!(over, conn);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn b27_a_call_of_a_node_is_no_connection_of_ours_to_it() {
+    let node = node().await;
+    let mut device = Peer::device(11, vec![node.bootstrap()]).await;
+    let (_, conn) = seen(&mut device).await;
+    device.send(Command::Reserve { wanted: true }).await;
+    device.until(pick!(NetEvent::Relays(relays) if !relays.is_empty() => ())).await;
+    let quic = device.address(Transport::Quic);
+    assert_eq!(ask(&mut device, conn, vec![quic]).await, Verdict::Called { reached: vec![quic], missed: vec![] });
+    // The call still stands when our connection goes: the node is called again, and leads to us from where it listens.
+    device.send(Command::CloseConnection { conn }).await;
+    device.until(pick!(NetEvent::Relays(relays) if relays.is_empty() => ())).await;
+    let relays = device.until(pick!(NetEvent::Relays(relays) if !relays.is_empty() => relays.clone())).await;
+    assert!(relays.iter().all(|via| node.addresses.contains(&via.relay)), "{relays:?}");
+}
