@@ -80,8 +80,9 @@ causes! {
     Unreachable, "unreachable", 8, "the other device was found but cannot be reached",
         "check that it is still running and that a firewall lets it be reached";
     /// A firewall drops what comes in.
-    InboundFirewall, "inbound_firewall", 8, "a firewall keeps others from reaching this device",
-        "allow the program's port in the firewall";
+    InboundFirewall, "inbound_firewall", 8, "the other device is there, but lets nothing in",
+        "allow the program's port in the firewall of the other device; if it has none, the program there may be stuck or \
+         its computer asleep: start it again";
     /// The access point isolates its clients.
     ApIsolation, "ap_isolation", 8, "this network keeps its devices apart",
         "use another network, or turn client isolation off";

@@ -86,7 +86,7 @@ pub(crate) enum Command {
     /// Follow what happens, one JSON object a line.
     #[command(after_help = "Examples:\n  handfast events\n  handfast events --since 0 | jq .event")]
     Events(Events),
-    /// Run an infrastructure node: bootstrap and DHT server for anybody's devices.
+    /// Run an infrastructure node for anybody's devices: bootstrap, DHT, relay, STUN, and calls back.
     Serve(Serve),
     /// Watch a node and two devices on this machine pair by words, step by step.
     #[command(
@@ -125,7 +125,7 @@ Examples:
   handfast --instance bob start --name bob --foreground
 
 The options can stand in config.toml in the folder of the instance, as name = \"…\", listen = […], \
-bootstrap = […], no_dht = true, offline = true. What is given here goes before what stands there.")]
+bootstrap = […], stun = […], no_dht, no_lan, no_relay, no_port_mapping, offline = true. What is given here goes before what stands there.")]
 pub(crate) struct Start {
     /// Stay in the foreground; logs go to stderr as well if RUST_LOG is set.
     #[arg(long)]
