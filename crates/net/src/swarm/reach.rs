@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use handfast_proto::addr::{Address, Subscriber, Transport};
 use handfast_proto::id::{ConnId, JobId};
-use handfast_proto::reach::{ANSWER_LEN, ASK_LEN, Answer, Ask, MAX_PORTS, PROTOCOL, Verdict};
+use handfast_proto::reach::{ANSWER_LEN, ASK_LEN, Answer, Ask, MAX_PORTS, PROTOCOL, Verdict, may_be_called};
 use libp2p::request_response::{
     self, Codec, InboundRequestId, Message, OutboundRequestId, ProtocolSupport, ResponseChannel,
 };
@@ -222,6 +222,9 @@ impl Driver {
     /// Asks the node at the other end of a connection to call us back.
     pub(super) fn check(&mut self, id: JobId, conn: ConnId, addresses: Vec<Address>) {
         let peer = self.conns.get(conn).map(|conn| conn.peer);
+        // The answer counts those that were asked about.
+        let asked = addresses.into_iter().filter(|address| may_be_called(address.port)).take(MAX_PORTS);
+        let addresses: Vec<Address> = asked.collect();
         let ask = Ask::new(addresses.iter().map(|address| (address.transport, address.port)));
         let (Some(peer), Some(ask)) = (peer, ask) else {
             return self.out.push(NetEvent::Checked { id, verdict: Verdict::Unknown });

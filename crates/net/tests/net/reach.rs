@@ -39,6 +39,10 @@ async fn b27_a_node_calls_back_where_it_is_asked_to_and_says_where_it_was_let_in
 
     // What it came in over it leaves.
     node.until_status(|status| status.connections == 1).await;
+    // One that is not asked about does not shift the others.
+    let verdict = ask(&mut device, conn, vec![Address { port: 80, ..tcp }, quic]).await;
+    assert_eq!(verdict, Verdict::Called { reached: vec![quic], missed: vec![] });
+    node.until_status(|status| status.connections == 1).await;
     let elsewhere = Address { ip: [127, 0, 0, 2].into(), ..quic };
     let verdict = ask(&mut device, conn, vec![elsewhere]).await;
     assert_eq!(verdict, Verdict::Called { reached: vec![], missed: vec![] }, "it calls nobody but whoever asks");

@@ -88,7 +88,8 @@ impl Ask {
     }
 }
 
-fn may_be_called(port: u16) -> bool {
+/// Whether a port can be asked about: 443, or at least 1024.
+pub fn may_be_called(port: u16) -> bool {
     port >= FIRST_PORT || port == HTTPS
 }
 
