@@ -391,7 +391,74 @@ impl<H: ConnectionHandler> ConnectionHandler for Quiet<H> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use libp2p::core::upgrade::{DeniedUpgrade, InboundUpgrade, UpgradeInfo};
+    use libp2p::swarm::Stream;
+    use libp2p::swarm::handler::FullyNegotiatedInbound;
+
     use super::*;
+
+    /// A protocol whose streams are nothing.
+    struct Nothing;
+
+    impl UpgradeInfo for Nothing {
+        type Info = &'static str;
+        type InfoIter = std::iter::Empty<&'static str>;
+
+        fn protocol_info(&self) -> Self::InfoIter {
+            std::iter::empty()
+        }
+    }
+
+    impl InboundUpgrade<Stream> for Nothing {
+        type Output = ();
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<(), Infallible>>;
+
+        fn upgrade_inbound(self, _: Stream, _: &'static str) -> Self::Future {
+            std::future::ready(Ok(()))
+        }
+    }
+
+    /// Counts the streams that it is given.
+    #[derive(Debug)]
+    struct Counts(usize);
+
+    impl ConnectionHandler for Counts {
+        type FromBehaviour = Infallible;
+        type ToBehaviour = Infallible;
+        type InboundProtocol = Nothing;
+        type OutboundProtocol = DeniedUpgrade;
+        type InboundOpenInfo = ();
+        type OutboundOpenInfo = ();
+
+        fn listen_protocol(&self) -> SubstreamProtocol<Nothing> {
+            SubstreamProtocol::new(Nothing, ())
+        }
+
+        fn on_behaviour_event(&mut self, never: Infallible) {
+            match never {}
+        }
+
+        fn on_connection_event(&mut self, _: ConnectionEvent<'_, Nothing, DeniedUpgrade>) {
+            self.0 += 1;
+        }
+
+        fn poll(&mut self, _: &mut Context<'_>) -> Poll<ConnectionHandlerEvent<DeniedUpgrade, (), Infallible>> {
+            Poll::Pending
+        }
+    }
+
+    #[test]
+    fn the_library_is_asked_for_few_upgrades_of_one_connection_however_many_the_peer_asks_for() {
+        let mut handler = Quiet::open(Counts(0));
+        for _ in 0..1_000 {
+            let asked = FullyNegotiatedInbound { protocol: (), info: () };
+            handler.on_connection_event(ConnectionEvent::FullyNegotiatedInbound(asked));
+        }
+        assert_eq!(handler.inner.0, MAX_ASKED as usize);
+    }
 
     fn addresses(texts: &[&str]) -> Vec<Multiaddr> {
         texts.iter().map(|text| text.parse().expect("a multiaddr")).collect()
